@@ -1,0 +1,52 @@
+# The whole developer interface: `make help`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo bench-sidecar bench-reconciler crds lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
+
+setup: $(STAMP) ## Make the virtual environment with the locked dependencies
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgefarm-network needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@echo "setting up $(VENV) (once; about a minute)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+check: $(STAMP) ## Lint, types, layers, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m edgefarm.api.crd --check charts/edgefarm-network/crds
+
+test: $(STAMP) ## Run all tests (real nats-server, OpenBao and kubectl; ARGS= for pytest)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+demo: $(STAMP) ## Run the main job on localcluster and check it (ARGS=--json for machine-readable lines)
+	@$(BIN)/python -m localcluster.demo $(ARGS)
+
+bench-sidecar: $(STAMP) ## Sidecar beside bao agent: time to credentials, memory (JSON lines)
+	@$(BIN)/python -m tests.bench.sidecar $(ARGS)
+
+N ?= 200
+bench-reconciler: $(STAMP) ## Converge N networks with five policies each beside bare Vault writes (JSON lines)
+	@$(BIN)/python -m tests.bench.reconciler --networks $(N) $(ARGS)
+
+crds: $(STAMP) ## Write the CRD YAML from edgefarm/api
+	$(BIN)/python -m edgefarm.api.crd charts/edgefarm-network/crds
+
+lock: ## Resolve the dependencies again into requirements.lock (needs uv)
+	uv pip compile pyproject.toml --extra localcluster --group dev --universal --generate-hashes \
+	  --python-version 3.11 --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
+	  --quiet -o requirements.lock
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

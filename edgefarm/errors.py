@@ -1,0 +1,98 @@
+"""The error tree of edgefarm-network.
+
+    EdgefarmError
+    ├── SettingsError            an environment variable of a program is missing or wrong
+    ├── InvalidResource          a field of a custom resource or configuration is wrong
+    ├── InvalidName              a name cannot be used to derive other names
+    ├── InvalidSubject           not a valid NATS subject or filter
+    ├── InvalidCredential        an nkey, JWT or creds file cannot be read
+    ├── Conflict                 the object changed meanwhile: gather again
+    └── Unavailable              an outside system did not answer, or not yet: try again
+        ├── VaultUnavailable
+        ├── NatsUnavailable
+        └── KubernetesUnavailable
+    └── Refused                  an outside system answered, and the answer is no
+        ├── VaultRefused
+        ├── NatsRefused
+        └── KubernetesRefused
+
+Messages are written for a human, name what is wrong and what to do, and never contain a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class EdgefarmError(Exception):
+    """Anything this project raises on purpose; `str()` of it is one sentence that a user may read."""
+
+
+class SettingsError(EdgefarmError):
+    """One or more environment variables of a program are missing or wrong."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class InvalidResource(EdgefarmError):
+    """A field of an object that a user wrote is wrong; `field` is its path, e.g. `spec.limits.filestorage`."""
+
+    def __init__(self, field: str, message: str, reason: str = "InvalidSpec") -> None:
+        self.field = field
+        self.message = message
+        self.reason = reason
+        super().__init__(f"{field}: {message}")
+
+
+class InvalidName(EdgefarmError):
+    """A name cannot be used, because names derived from it would be ambiguous or too long."""
+
+
+class InvalidSubject(EdgefarmError):
+    """Not a valid NATS subject or subject filter."""
+
+
+class InvalidCredential(EdgefarmError):
+    """An nkey, a JWT or a creds file is malformed; the message never repeats its content."""
+
+
+class Conflict(EdgefarmError):
+    """The object was changed by somebody else since it was read."""
+
+
+class Unavailable(EdgefarmError):
+    """An outside system cannot be reached or cannot serve now; the same call may succeed later."""
+
+
+class VaultUnavailable(Unavailable):
+    """Vault or OpenBao is unreachable, sealed or standby."""
+
+
+class NatsUnavailable(Unavailable):
+    """No NATS server answered in time."""
+
+
+class KubernetesUnavailable(Unavailable):
+    """The Kubernetes API cannot be reached or throttles us."""
+
+
+class Refused(EdgefarmError):
+    """An outside system understood the request and said no; repeating it unchanged will not help."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class VaultRefused(Refused):
+    """Vault answered 4xx; `status` is the HTTP status (403 permission, 400 bad request, 404 absent)."""
+
+
+class NatsRefused(Refused):
+    """A NATS server refused a claim or a request."""
+
+
+class KubernetesRefused(Refused):
+    """The API server answered 4xx; `status` is the HTTP status."""

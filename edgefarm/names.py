@@ -1,0 +1,130 @@
+"""Every label, annotation and derived name of the project. No other module may build one of these by hand.
+
+Names of networks, namespaces, policies and service accounts are DNS labels (RFC 1123, no dots, at most 63
+characters), so names joined with `.` can be taken apart again and never collide.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from edgefarm.errors import InvalidName
+
+GROUP: Final = "network.edgefarm.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+#: The label that puts a pod into a network; its value is the network's name.
+LABEL_NETWORK: Final = "network.edgefarm.io"
+PREFIX: Final = f"{GROUP}/"
+#: On objects that the reconciler makes: the network they were made for.
+LABEL_OF_NETWORK: Final = f"{PREFIX}name"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "edgefarm-network"
+
+ANNOTATION_INJECT: Final = f"{PREFIX}inject"
+ANNOTATION_MODE: Final = f"{PREFIX}sidecar-mode"
+ANNOTATION_PERSIST: Final = f"{PREFIX}persist-credentials"
+ANNOTATION_DAPR_APP_ID: Final = f"{PREFIX}dapr-app-id"
+ANNOTATION_DAPR_APP_PORT: Final = f"{PREFIX}dapr-app-port"
+ANNOTATION_DAPR_APP_PROTOCOL: Final = f"{PREFIX}dapr-app-protocol"
+ANNOTATION_DAPR_LOG_LEVEL: Final = f"{PREFIX}dapr-log-level"
+#: Set by the webhook on a pod that it changed: JSON with version, mode and network.
+ANNOTATION_STATUS: Final = f"{PREFIX}status"
+#: On a Policy: an RFC 3339 time; a key older than it is rotated (old credentials keep working for the overlap).
+ANNOTATION_ROTATE_KEYS_AT: Final = f"{PREFIX}rotate-keys-at"
+#: On a Policy: an RFC 3339 time; key versions older than it are dropped from the account at once.
+ANNOTATION_REVOKE_KEYS_BEFORE: Final = f"{PREFIX}revoke-keys-before"
+
+FINALIZER: Final = f"{PREFIX}cleanup"
+
+CONTROLLER_NAMESPACE: Final = "network"
+CONFIGMAP: Final = "network"
+CONTROLLER_ROLE: Final = "networkcontroller"
+ELECTION_LEASE: Final = "network-controller"
+WEBHOOK_CONFIGURATION: Final = "edgefarm-network"
+WEBHOOK_SERVICE: Final = "network-webhook"
+WEBHOOK_SECRET: Final = "network-webhook-tls"
+
+SIDECAR_CONTAINER: Final = "network-sidecar"
+#: Name of the Dapr pubsub component; the same in every network, so that applications need not know theirs.
+DAPR_COMPONENT: Final = "network"
+
+#: The audience of service account tokens that are shown to Vault.
+DEFAULT_AUDIENCE: Final = "edgefarm-network"
+DEFAULT_AUTH_MOUNT: Final = "edgefarm-kubernetes"
+DEFAULT_TRANSIT_MOUNT: Final = "edgefarm-transit"
+DEFAULT_KV_MOUNT: Final = "edgefarm-kv"
+
+SYSTEM_ACCOUNT: Final = "SYS"
+OPERATOR_KEY: Final = "operator"
+OPERATOR_SIGNING_KEYS: Final = ("operator-signing-1", "operator-signing-2")
+SYSTEM_ACCOUNT_KEY: Final = "account.SYS"
+#: Signing key of the SYS account for the reconciler's own user.
+SYSTEM_CONTROLLER_KEY: Final = "controller.SYS"
+#: KV document with the operator's public facts (operator JWT, SYS account id and JWT, public signing keys).
+OPERATOR_DOCUMENT: Final = "operator"
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def check_label(name: str, what: str) -> str:
+    """Return `name` when it is a DNS label, else raise InvalidName with a sentence that says what to write."""
+    if not _LABEL.fullmatch(name):
+        raise InvalidName(
+            f"{what} {name!r} cannot be used: write 1 to 63 lower-case letters, digits or '-', "
+            "beginning and ending with a letter or digit (no dots)"
+        )
+    return name
+
+
+def account_key(network: str) -> str:
+    """Transit key that is the identity of the network's NATS account."""
+    return f"account.{check_label(network, 'network')}"
+
+
+def policy_key(network: str, namespace: str, policy: str) -> str:
+    """Transit key that is the scoped signing key of one Policy."""
+    return ".".join(("policy", *_labels(network=network, namespace=namespace, policy=policy)))
+
+
+def policy_key_prefix(network: str) -> str:
+    """What the names of all scoped keys of a network begin with."""
+    return f"policy.{check_label(network, 'network')}."
+
+
+def grant_role(network: str, namespace: str, service_account: str) -> str:
+    """Vault role by which one service account gets the credentials of one network."""
+    return ".".join(_labels(network=network, namespace=namespace, service_account=service_account))
+
+
+def grant_role_prefix(network: str) -> str:
+    """What the names of all roles of a network begin with."""
+    return f"{check_label(network, 'network')}."
+
+
+def vault_policy(role: str) -> str:
+    """Vault policy of a grant. Its own prefix keeps our policies apart from others in a shared Vault."""
+    return f"edgefarm.{role}"
+
+
+def access_document(network: str, namespace: str, service_account: str) -> str:
+    """KV path of what a sidecar of this service account must know about the network."""
+    return "/".join(
+        ("access", *_labels(network=network, namespace=namespace, service_account=service_account))
+    )
+
+
+def access_document_prefix(network: str) -> str:
+    """KV folder of all access documents of a network."""
+    return f"access/{check_label(network, 'network')}"
+
+
+def default_policy(network: str) -> str:
+    """Name of the copies of a network's default policy in its workload namespaces."""
+    return check_label(network, "network")
+
+
+def _labels(**names: str) -> tuple[str, ...]:
+    return tuple(check_label(name, what.replace("_", " ")) for what, name in names.items())

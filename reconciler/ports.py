@@ -1,0 +1,123 @@
+"""What the controllers need from the outside world; adapters implement it, tests may too. No I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+#: A Kubernetes object as raw JSON.
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One resource of the Kubernetes API."""
+
+    group: str  # "" is the core group
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """URL path of the collection (all namespaces without `namespace`) or of one object."""
+        parts = ["/api" if not self.group else f"/apis/{self.group}", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts += [self.plural, *([name] if name else []), *([subresource] if subresource else [])]
+        return "/".join(parts)
+
+
+NETWORK = Kind("network.edgefarm.io", "v1alpha1", "networks", "Network")
+POLICY = Kind("network.edgefarm.io", "v1alpha1", "policies", "Policy")
+NAMESPACE = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
+POD = Kind("", "v1", "pods", "Pod")
+SECRET = Kind("", "v1", "secrets", "Secret")
+CONFIGMAP = Kind("", "v1", "configmaps", "ConfigMap")
+SERVICE_ACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
+EVENT = Kind("events.k8s.io", "v1", "events", "Event")
+LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
+MUTATING_WEBHOOK = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "mutatingwebhookconfigurations",
+    "MutatingWebhookConfiguration",
+    namespaced=False,
+)
+
+
+@dataclass(frozen=True)
+class WatchEvent:
+    """`type` is ADDED, MODIFIED, DELETED or BOOKMARK. A gone resourceVersion raises KubernetesRefused(410)."""
+
+    type: str
+    object: Object
+
+
+class Kube(Protocol):
+    """The Kubernetes API in raw JSON.
+
+    Raises KubernetesUnavailable (unreachable, 429, 5xx), Conflict (409 on a write with a stale resourceVersion or
+    an object that exists already), KubernetesRefused (other 4xx). Every call has a timeout.
+    """
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None: ...
+
+    async def list(
+        self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> tuple[list[Object], str]:
+        """All objects (paged underneath) and the list's resourceVersion."""
+        ...
+
+    def watch(
+        self, kind: Kind, namespace: str | None, resource_version: str, *, labels: str = "", fields: str = ""
+    ) -> AsyncIterator[WatchEvent]: ...
+
+    async def create(self, kind: Kind, obj: Mapping[str, Any]) -> Object: ...
+
+    async def replace(self, kind: Kind, obj: Mapping[str, Any], *, subresource: str | None = None) -> Object: ...
+
+    async def patch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        patch: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        subresource: str | None = None,
+    ) -> Object:
+        """JSON merge patch for a mapping, JSON patch for a sequence."""
+        ...
+
+    async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None) -> bool:
+        """False when it did not exist."""
+        ...
+
+
+@dataclass(frozen=True)
+class AccountOnServer:
+    """What one server knows of an account: its JWT as stored (None: unknown account)."""
+
+    server: str
+    jwt: str | None
+
+
+class NatsSystem(Protocol):
+    """The hub's system account. Raises NatsUnavailable, NatsRefused."""
+
+    async def push(self, account_jwt: str) -> None:
+        """Send an account JWT to every server; raises when a server reports an error (a 200 proves nothing)."""
+        ...
+
+    async def lookup(self, account: str) -> Sequence[AccountOnServer]:
+        """Read the account back from every full-resolver server of the hub."""
+        ...
+
+    async def delete(self, delete_claims_jwt: str) -> None:
+        """Delete accounts on every server; an absent account is not an error."""
+        ...
