@@ -1,0 +1,141 @@
+"""What a controller is given and what it gives back: the contract between the runtime and the controllers.
+
+Every controller module offers `build(context: Context) -> Registration`. No I/O here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import structlog
+
+from reconciler.configuration import Configuration
+from reconciler.ports import Kind, Kube, NatsSystem, Object
+from reconciler.settings import Settings
+
+if TYPE_CHECKING:
+    from edgefarm.vault import Vault
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a controller reconciles: one root object, never an event. Cluster-scoped: `namespace` is empty."""
+
+    controller: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.controller, self.namespace, self.name) if part)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What follows a successful pass: nothing, or another one after `requeue_after`."""
+
+    requeue_after: timedelta | None = None
+
+
+class Controller(Protocol):
+    """Brings the world of one root object closer to what is desired."""
+
+    @property
+    def name(self) -> str:
+        """Name in keys, logs and metrics."""
+        ...
+
+    async def reconcile(self, key: Key) -> Result:
+        """One pass. An EdgefarmError is logged as one sentence, anything else with a trace; both are retried with
+        exponential back-off. Cancelled at once when the Lease is lost."""
+        ...
+
+
+#: From the old and the new object (one of them may be None; equal ones at a resync) to the keys of their roots.
+Mapper = Callable[[Object | None, Object | None], Iterable[Key]]
+#: From an object to the values under which an index finds it.
+Indexer = Callable[[Object], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Objects whose changes concern a controller. Watches of the same objects share one informer.
+
+    `namespace` None: all namespaces. `labels`: a label selector. `fields`: a field selector.
+    """
+
+    kind: Kind
+    mapper: Mapper
+    namespace: str | None = None
+    labels: str = ""
+    fields: str = ""
+    indexes: Mapping[str, Indexer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A controller and what wakes it."""
+
+    controller: Controller
+    watches: Sequence[Watch]
+
+
+class Store(Protocol):
+    """Read-only view of what an informer has seen. Objects are shared: never change one, copy it first."""
+
+    def get(self, namespace: str | None, name: str) -> Object | None: ...
+
+    def list(self, namespace: str | None = None) -> Sequence[Object]:
+        """All objects, of one namespace when it is given; sorted by namespace and name."""
+        ...
+
+    def by_index(self, index: str, value: str) -> Sequence[Object]:
+        """Objects that the named index (see Watch.indexes) files under `value`; sorted likewise."""
+        ...
+
+
+class Stores(Protocol):
+    """Finds the store of a kind. `namespace` and `labels` are needed only where a kind is watched in several ways."""
+
+    def __call__(self, kind: Kind, *, namespace: str | None = None, labels: str | None = None) -> Store: ...
+
+
+class Recorder(Protocol):
+    """Writes Events about an object; repeats are merged, and a failure to write one never reaches the caller."""
+
+    def normal(self, about: Mapping[str, Any], reason: str, message: str) -> None: ...
+
+    def warning(self, about: Mapping[str, Any], reason: str, message: str) -> None: ...
+
+
+class VaultCalls(Protocol):
+    """The logged-in Vault client, run in a thread."""
+
+    async def call(self, function: Callable[Concatenate[Vault, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`await context.vault.call(Vault.sign, key, payload)`: the client comes as the first argument.
+
+        Raises VaultUnavailable (also while there is no configuration yet) and VaultRefused.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that the runtime offers to controllers."""
+
+    kube: Kube
+    store: Stores
+    #: The configuration in force; None until the ConfigMap `network` was good once.
+    configuration: Callable[[], Configuration | None]
+    vault: VaultCalls
+    #: The client of the configuration in force; raises NatsUnavailable while there is none.
+    nats: Callable[[], NatsSystem]
+    events: Recorder
+    clock: Callable[[], datetime]
+    settings: Settings
+    log: structlog.stdlib.BoundLogger
