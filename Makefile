@@ -25,7 +25,7 @@ check: $(STAMP) ## Lint, types, layers, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m edgefarm.api.crd --check charts/edgefarm-network/crds
+	$(BIN)/python charts/write_crds.py --check
 
 test: $(STAMP) ## Run all tests (real nats-server, OpenBao and kubectl; ARGS= for pytest)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -41,7 +41,7 @@ bench-reconciler: $(STAMP) ## Converge N networks with five policies each beside
 	@$(BIN)/python -m tests.bench.reconciler --networks $(N) $(ARGS)
 
 crds: $(STAMP) ## Write the CRD YAML from edgefarm/api
-	$(BIN)/python -m edgefarm.api.crd charts/edgefarm-network/crds
+	$(BIN)/python charts/write_crds.py
 
 lock: ## Resolve the dependencies again into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra localcluster --group dev --universal --generate-hashes \

@@ -10,7 +10,7 @@ from typing import Final
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "M": 30 * 86_400, "y": 365 * 86_400}
 _DURATION = re.compile(r"(?:\d+[smhdMy])+")
 _DURATION_PART = re.compile(r"(\d+)([smhdMy])")
-_QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:([kMGTPE]i?|Ki|m)|[eE]([+-]?\d{1,2}))?")
+_QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:([KMGTPE]i|[kMGTPEm])|[eE]([+-]?\d{1,2}))?")
 _FACTORS: Final = {
     "": Decimal(1),
     "m": Decimal("0.001"),
