@@ -5,6 +5,7 @@
     ├── InvalidResource          a field of a custom resource or configuration is wrong
     ├── InvalidName              a name cannot be used to derive other names
     ├── InvalidSubject           not a valid NATS subject or filter
+    ├── InvalidReview            an admission request that cannot be answered
     ├── InvalidCredential        an nkey, JWT or creds file cannot be read
     ├── Conflict                 the object changed meanwhile: gather again
     └── Unavailable              an outside system did not answer, or not yet: try again
@@ -52,6 +53,14 @@ class InvalidName(EdgefarmError):
 
 class InvalidSubject(EdgefarmError):
     """Not a valid NATS subject or subject filter."""
+
+
+class InvalidReview(EdgefarmError):
+    """An admission request is no AdmissionReview that we can answer; `status` is the HTTP status to answer with."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
 
 
 class InvalidCredential(EdgefarmError):

@@ -46,8 +46,14 @@ ELECTION_LEASE: Final = "network-controller"
 WEBHOOK_CONFIGURATION: Final = "edgefarm-network"
 WEBHOOK_SERVICE: Final = "network-webhook"
 WEBHOOK_SECRET: Final = "network-webhook-tls"
+#: Holds the private keys of the webhook's certificate authorities: only the reconciler may read it.
+WEBHOOK_CA_SECRET: Final = "network-webhook-ca"
 
 SIDECAR_CONTAINER: Final = "network-sidecar"
+#: Volumes that the webhook adds to a pod.
+VOLUME_TOKEN: Final = "network-token"
+VOLUME_CREDENTIALS: Final = "network-credentials"
+VOLUME_COMPONENTS: Final = "network-components"
 #: Name of the Dapr pubsub component; the same in every network, so that applications need not know theirs.
 DAPR_COMPONENT: Final = "network"
 
@@ -111,9 +117,7 @@ def vault_policy(role: str) -> str:
 
 def access_document(network: str, namespace: str, service_account: str) -> str:
     """KV path of what a sidecar of this service account must know about the network."""
-    return "/".join(
-        ("access", *_labels(network=network, namespace=namespace, service_account=service_account))
-    )
+    return "/".join(("access", *_labels(network=network, namespace=namespace, service_account=service_account)))
 
 
 def access_document_prefix(network: str) -> str:
@@ -124,6 +128,12 @@ def access_document_prefix(network: str) -> str:
 def default_policy(network: str) -> str:
     """Name of the copies of a network's default policy in its workload namespaces."""
     return check_label(network, "network")
+
+
+def webhook_hosts(namespace: str) -> tuple[str, ...]:
+    """DNS names of the webhook's Service; the API server verifies the first one."""
+    service = f"{WEBHOOK_SERVICE}.{check_label(namespace, 'namespace')}.svc"
+    return (service, f"{service}.cluster.local")
 
 
 def _labels(**names: str) -> tuple[str, ...]:
