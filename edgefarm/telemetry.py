@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, cast
 
 import structlog
 
-#: Shapes of what must never be printed: JWTs, nkey seeds, Vault tokens, PEM private keys.
-_SECRET = re.compile(
-    r"eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]+)?|\bS[OAUNCX][A-Z2-7]{56}\b|\b(?:hv)?[sb]\.[\w-]{20,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
-)
-MASK = "[secret]"
+from edgefarm.secrets import mask_secrets
 
-
-def mask_secrets(text: str) -> str:
-    """Replace whatever looks like a credential. Code must not rely on it: it is the net under the rope."""
-    return _SECRET.sub(MASK, text)
+__all__ = ["configure_logging", "mask_secrets"]
 
 
 def configure_logging(program: str, level: str = "info") -> structlog.stdlib.BoundLogger:
@@ -56,9 +47,7 @@ def configure_logging(program: str, level: str = "info") -> structlog.stdlib.Bou
     return cast(structlog.stdlib.BoundLogger, structlog.get_logger().bind(program=program))
 
 
-def _mask_event(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _mask_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = mask_secrets(value)
