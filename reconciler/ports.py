@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,7 +76,7 @@ class Kube(Protocol):
 
     def watch(
         self, kind: Kind, namespace: str | None, resource_version: str, *, labels: str = "", fields: str = ""
-    ) -> AsyncIterator[WatchEvent]: ...
+    ) -> AsyncGenerator[WatchEvent, None]: ...
 
     async def create(self, kind: Kind, obj: Mapping[str, Any]) -> Object: ...
 
