@@ -78,14 +78,13 @@ class AccountLimits:
         return {**asdict(self), "wildcards": True, "disallow_bearer": True}
 
 
-#: What the reconciler's own user in the system account may do: manage account JWTs, and ask servers who they are.
+#: What the reconciler's own user in the system account may do: push, list, look up and delete account JWTs.
 SYSTEM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(
     pub_allow=(
         "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
         "$SYS.REQ.CLAIMS.DELETE",
         "$SYS.REQ.CLAIMS.LIST",
         "$SYS.REQ.CLAIMS.UPDATE",
-        "$SYS.REQ.SERVER.PING",
     ),
     sub_allow=(INBOX,),
 )
