@@ -1,9 +1,22 @@
-"""The reconciler's configuration: the ConfigMap `network` as one frozen value (docs/architecture.md)."""
+"""The reconciler's configuration: the ConfigMap `network` as one frozen value (docs/architecture.md). Pure."""
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import yaml
+
+from edgefarm import names
+from edgefarm.api.reading import Fields
+from edgefarm.errors import InvalidResource
+
+#: Where the configuration is in the ConfigMap's data.
+DATA_KEY: Final = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -62,3 +75,154 @@ class Configuration:
     keys: KeysConfiguration
     webhook: WebhookConfiguration
     resync: timedelta
+
+
+def parse_configuration(data: Mapping[str, Any]) -> Configuration:
+    """Read the data of the ConfigMap; InvalidResource names the member that is wrong and says what to write."""
+    text = data.get(DATA_KEY)
+    if not isinstance(text, str):
+        raise InvalidResource(f"data.{DATA_KEY}", "is required: write the configuration as YAML under this key")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidResource(f"data.{DATA_KEY}", f"is not YAML: {' '.join(str(error).split())}") from error
+    fields = Fields({} if value is None else value, "")
+    configuration = Configuration(
+        vault=_vault(fields.child("vault")),
+        nats=_nats(fields.child("nats")),
+        credentials=_credentials(fields.child("credentials")),
+        keys=_keys(fields.child("keys")),
+        webhook=_webhook(fields.child("webhook")),
+        resync=fields.duration("resync") or timedelta(minutes=10),
+    )
+    fields.closed()
+    _check_times(configuration)
+    return configuration
+
+
+def _vault(fields: Fields) -> VaultConfiguration:
+    _refuse_deploy(fields, "Vault or OpenBao", "vault.address")
+    configuration = VaultConfiguration(
+        address=_checked_url(fields, "address", ("https",)),
+        ca_bundle=_ca_bundle(fields),
+        auth_mount=fields.text("authMount", names.DEFAULT_AUTH_MOUNT),
+        transit_mount=fields.text("transitMount", names.DEFAULT_TRANSIT_MOUNT),
+        kv_mount=fields.text("kvMount", names.DEFAULT_KV_MOUNT),
+        namespace=fields.text("namespace", ""),
+        audience=fields.text("audience", names.DEFAULT_AUDIENCE),
+    )
+    fields.closed()
+    return configuration
+
+
+def _nats(fields: Fields) -> NatsConfiguration:
+    _refuse_deploy(fields, "NATS", "nats.urls")
+    check = _url_check(("nats", "tls"))
+    urls = fields.texts("urls", check)
+    if not urls:
+        raise InvalidResource(fields.path("urls"), "is required: write a list such as [tls://nats.example:4222]")
+    configuration = NatsConfiguration(
+        urls=urls, client_urls=fields.texts("clientUrls", check) or urls, ca_bundle=_ca_bundle(fields)
+    )
+    fields.closed()
+    return configuration
+
+
+def _credentials(fields: Fields) -> CredentialsConfiguration:
+    configuration = CredentialsConfiguration(
+        renew_every=fields.duration("renewEvery") or timedelta(hours=1),
+        lifetime=fields.duration("lifetime") or timedelta(days=30),
+    )
+    fields.closed()
+    return configuration
+
+
+def _keys(fields: Fields) -> KeysConfiguration:
+    configuration = KeysConfiguration(
+        rotate_every=fields.duration("rotateEvery") or timedelta(days=90),
+        overlap=fields.duration("overlap") or timedelta(days=31),
+    )
+    fields.closed()
+    return configuration
+
+
+def _webhook(fields: Fields) -> WebhookConfiguration:
+    configuration = WebhookConfiguration(
+        issue_certificate=fields.boolean("issueCertificate", True), hosts=fields.texts("hosts")
+    )
+    fields.closed()
+    return configuration
+
+
+def _check_times(configuration: Configuration) -> None:
+    """Rules that keep every credential usable until it was renewed: none may outlive its key."""
+    credentials, keys = configuration.credentials, configuration.keys
+    if credentials.renew_every * 3 > credentials.lifetime * 2:
+        raise InvalidResource(
+            "credentials.renewEvery",
+            f"must be at most two thirds of credentials.lifetime ({_duration(credentials.lifetime)}): "
+            "write a shorter one, so that a failed renewal can be repeated in time",
+        )
+    if keys.overlap <= credentials.lifetime:
+        raise InvalidResource(
+            "keys.overlap",
+            f"must be longer than credentials.lifetime ({_duration(credentials.lifetime)}), "
+            "so that no valid credential is refused because its key was rotated",
+        )
+
+
+def _refuse_deploy(fields: Fields, what: str, instead: str) -> None:
+    if fields.boolean("deploy", False):
+        raise InvalidResource(
+            fields.path("deploy"),
+            f"true is not supported by this version: write false, run {what} yourself and write where it is "
+            f"in {instead}",
+        )
+
+
+def _ca_bundle(fields: Fields) -> str | None:
+    text = fields.optional("caBundle")
+    if not text or not text.strip():
+        return None
+    try:
+        ssl.create_default_context(cadata=text)
+    except (ssl.SSLError, ValueError) as error:
+        raise InvalidResource(
+            fields.path("caBundle"), "is not a list of certificates in PEM: write -----BEGIN CERTIFICATE----- …"
+        ) from error
+    return text
+
+
+def _checked_url(fields: Fields, name: str, schemes: tuple[str, ...]) -> str:
+    value = fields.text(name)
+    try:
+        _url_check(schemes)(value)
+    except ValueError as error:
+        raise InvalidResource(fields.path(name), str(error)) from error
+    return value.rstrip("/")
+
+
+def _url_check(schemes: tuple[str, ...]) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        url = urlsplit(value)
+        example = f"write for example {schemes[0]}://host.example:{4222 if 'nats' in schemes else 8200}"
+        if url.scheme not in schemes or not url.hostname:
+            raise ValueError(
+                f"{value!r} is not a URL with {' or '.join(f'{scheme}://' for scheme in schemes)}: {example}"
+            )
+        if url.username or url.password:
+            raise ValueError("credentials do not belong into a URL: leave them out")
+        try:
+            _ = url.port
+        except ValueError:
+            raise ValueError(f"{value!r} has no valid port: {example}") from None
+
+    return check
+
+
+def _duration(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    unit, size = next(
+        (unit, size) for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)) if seconds % size == 0
+    )
+    return f"{seconds // size}{unit}"
