@@ -1,0 +1,156 @@
+"""Sends one request to Vault over pooled TLS connections and turns what goes wrong into our errors; counts requests."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+import requests
+import requests.adapters
+from hvac.adapters import RawAdapter
+
+from edgefarm.errors import VaultRefused, VaultUnavailable
+from edgefarm.telemetry import mask_secrets
+from edgefarm.vault.values import VaultSettings
+
+#: Called after each request with its kind and HTTP status (None: no answer), in the thread that made the request.
+RequestHook = Callable[[str, int | None], None]
+
+#: Connections that are kept open; more threads than this still work, over connections that are closed after use.
+_POOL_SIZE: Final = 32
+_MAX_ERROR_TEXT: Final = 500
+#: 4xx answers that are about the moment rather than about the request.
+_TRY_AGAIN: Final = frozenset(
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A kind of request. `kind` names it in counters and messages; `write` says whether it changes what Vault holds."""
+
+    kind: str
+    method: str
+    write: bool = False
+
+
+class Transport:
+    """One Vault server as one token holder sees it. Any number of threads may send at once."""
+
+    def __init__(self, settings: VaultSettings, token: str | None, on_request: RequestHook | None) -> None:
+        session = requests.Session()
+        # Proxies, .netrc and CA variables of the environment must not change where a token is sent.
+        session.trust_env = False
+        session.mount("https://", _TrustedAdapter(settings.ca_pem))
+        self._address = settings.address.rstrip("/")
+        self._adapter = RawAdapter(
+            base_uri=self._address,
+            token=token,
+            timeout=settings.timeout_seconds,
+            session=session,
+            namespace=settings.namespace or None,
+            # A standby's redirect would carry the token to another host.
+            allow_redirects=False,
+        )
+        self._on_request = on_request
+        self._lock = threading.Lock()
+        self._requests: Counter[str] = Counter()
+        self._writes = 0
+
+    def use_token(self, token: str) -> None:
+        """Send this token from now on; requests under way keep the one they began with."""
+        self._adapter.token = token
+
+    @property
+    def requests(self) -> Counter[str]:
+        """A copy of how many requests of each kind were sent."""
+        with self._lock:
+            return self._requests.copy()
+
+    @property
+    def writes(self) -> int:
+        """How many requests that change what Vault holds were sent."""
+        with self._lock:
+            return self._writes
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._adapter.close()
+
+    def send(self, operation: Operation, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """Send one request; the whole JSON answer, {} for an empty one, None for 404.
+
+        Raises VaultUnavailable (no answer, 5xx, sealed, standby, throttled) and VaultRefused (any other 4xx).
+        """
+        self._count(operation)
+        status: int | None = None
+        try:
+            response = self._adapter.request(
+                operation.method, f"/v1/{quote(path)}", raise_exception=False, json=None if body is None else dict(body)
+            )
+            status = int(response.status_code)
+        except (requests.RequestException, OSError) as error:
+            reason = mask_secrets(str(error))[:_MAX_ERROR_TEXT]
+            raise VaultUnavailable(f"Vault at {self._address} does not answer: {reason}") from None
+        finally:
+            if self._on_request is not None:
+                self._on_request(operation.kind, status)
+        if status == HTTPStatus.NOT_FOUND:
+            return None
+        if status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise self._error(operation, path, status, response.content)
+        return _json_object(response.content)
+
+    def _count(self, operation: Operation) -> None:
+        with self._lock:
+            self._requests[operation.kind] += 1
+            self._writes += operation.write
+
+    def _error(self, operation: Operation, path: str, status: int, content: bytes) -> VaultRefused | VaultUnavailable:
+        errors = _json_object(content).get("errors")
+        text = "; ".join(str(error).strip() for error in errors) if isinstance(errors, list) else ""
+        text = mask_secrets(text)[:_MAX_ERROR_TEXT]
+        if status < HTTPStatus.BAD_REQUEST:
+            return VaultUnavailable(
+                f"Vault at {self._address} is a standby that redirects: give the address of the active server"
+            )
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRY_AGAIN:
+            return VaultUnavailable(
+                f"Vault at {self._address} cannot {operation.kind} now (HTTP {status}): {text or 'no reason given'}"
+            )
+        where = f"Vault at {self._address} refused to {operation.kind} at {path!r}"
+        if status == HTTPStatus.FORBIDDEN:
+            return VaultRefused(f"{where}: permission denied, or the login is no longer valid", status)
+        return VaultRefused(f"{where} (HTTP {status}): {text or 'no reason given'}", status)
+
+
+class _TrustedAdapter(requests.adapters.HTTPAdapter):
+    """TLS against exactly one authority given as text (or the system's), never against the bundle of the library."""
+
+    def __init__(self, ca_pem: str | None) -> None:
+        try:
+            self._context = ssl.create_default_context(cadata=ca_pem)
+        except (ssl.SSLError, ValueError) as error:
+            raise VaultUnavailable(f"the certificate authority for Vault is not PEM text: {error}") from error
+        super().__init__(pool_maxsize=_POOL_SIZE)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave the connection to our context: the library would add its own bundle to the trusted authorities."""
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content) if content else {}
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
