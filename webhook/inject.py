@@ -1,0 +1,87 @@
+"""Turns a pod and a plan into JSON Patch operations (RFC 6902), written directly: no copy of the pod, no diffing.
+
+Every step adds only what is not there yet. So a second pass over its own output is empty, and a container that
+another webhook added between two rounds gets what the others have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from edgefarm import names
+from webhook import pod as pods
+from webhook.decide import has_sidecar
+from webhook.pod import Container, Pod
+from webhook.settings import Injection
+from webhook.template import Json, Plan, application_env, application_mounts, sidecar, status, volumes
+
+Operation = dict[str, Any]
+
+#: So that `kubectl logs` and `kubectl exec` still mean the application when the sidecar is the first container.
+DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
+
+
+def inject(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
+    """Operations that put the sidecar of `plan` into the pod; empty when nothing is missing.
+
+    Containers are changed before the sidecar is inserted, so that their positions are those of the pod that came in.
+    """
+    operations = [
+        *_applications(pod, plan, settings),
+        *_add_missing(pod["spec"].get("volumes"), "/spec/volumes", volumes(plan, settings)),
+    ]
+    if has_sidecar(pod):
+        return operations
+    return operations + _sidecar(pod, plan, settings) + list(_annotations(pod, plan, settings))
+
+
+def _applications(pod: Pod, plan: Plan, settings: Injection) -> Iterator[Operation]:
+    """Environment and mounts of every container that is not the sidecar; what the user wrote wins."""
+    env = application_env(plan.options.mode, settings)
+    mounts = application_mounts(plan.options.mode)
+    for path, container in pods.containers_of(pod):
+        if container["name"] != names.SIDECAR_CONTAINER:
+            yield from _add_missing(container.get("env"), f"{path}/env", env)
+            yield from _add_missing(container.get("volumeMounts"), f"{path}/volumeMounts", mounts)
+
+
+def _add_missing(present: Any, path: str, wanted: list[Json]) -> Iterator[Operation]:
+    """Append the items whose name is not in the list `present` at `path`, which may be missing altogether."""
+    if not present:
+        # A second "add" of the list itself would replace the first: it is made once, with all items.
+        if wanted:
+            yield {"op": "add", "path": path, "value": wanted}
+        return
+    taken = {item["name"] for item in present}
+    for item in wanted:
+        if item["name"] not in taken:
+            yield {"op": "add", "path": f"{path}/-", "value": item}
+
+
+def _sidecar(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
+    spec = pod["spec"]
+    container = sidecar(plan, settings, spec.get("securityContext") or {}, host_network=bool(spec.get("hostNetwork")))
+    if not settings.native:
+        return [{"op": "add", "path": "/spec/containers/0", "value": container}]
+    present: list[Container] | None = spec.get("initContainers")
+    if not present:
+        return [{"op": "add", "path": "/spec/initContainers", "value": [container]}]
+    return [{"op": "add", "path": "/spec/initContainers/0", "value": container}]
+
+
+def _annotations(pod: Pod, plan: Plan, settings: Injection) -> Iterator[Operation]:
+    wanted = {names.ANNOTATION_STATUS: status(plan)}
+    present: Mapping[str, str] = pods.annotations_of(pod)
+    if not settings.native and DEFAULT_CONTAINER not in present:
+        wanted[DEFAULT_CONTAINER] = pod["spec"]["containers"][0]["name"]
+    if not present:
+        yield {"op": "add", "path": "/metadata/annotations", "value": wanted}
+        return
+    for name, value in wanted.items():
+        yield {"op": "add", "path": f"/metadata/annotations/{_escape(name)}", "value": value}
+
+
+def _escape(member: str) -> str:
+    """A member name as a part of a JSON pointer (RFC 6901)."""
+    return member.replace("~", "~0").replace("/", "~1")

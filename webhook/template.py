@@ -1,0 +1,213 @@
+"""What the webhook adds to a pod: the sidecar's container, its volumes, and the application's environment.
+
+Plain functions of the plan and the settings; where it goes in the pod is the business of `inject`.
+docs/injection.md says why each member is there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edgefarm import __version__, names
+from webhook.annotations import Mode, Options
+from webhook.settings import Injection
+
+Json = dict[str, Any]
+
+TOKEN_DIR: Final = "/var/run/secrets/edgefarm.io"
+CREDENTIALS_DIR: Final = "/var/run/edgefarm/credentials"
+COMPONENTS_DIR: Final = "/var/run/edgefarm/components"
+LISTEN_ADDRESS: Final = "127.0.0.1"
+HEALTH_PORT: Final = 3580
+HEALTH_PORT_NAME: Final = "network-health"
+DAPR_HTTP_PORT: Final = 3500
+DAPR_GRPC_PORT: Final = 50001
+#: The numeric user of the sidecar where the pod names none: kubelet cannot prove that a named one is not root.
+SIDECAR_USER: Final = 65532
+#: Kubernetes' own default for bound tokens; kubelet renews the file well before.
+TOKEN_SECONDS: Final = 3600
+
+_REQUESTS: Final = {
+    Mode.NATS: {"cpu": "10m", "memory": "32Mi"},
+    Mode.DAPR: {"cpu": "20m", "memory": "96Mi"},
+}
+_LIMITS: Final = {
+    Mode.NATS: {"cpu": "250m", "memory": "96Mi"},
+    Mode.DAPR: {"cpu": "1", "memory": "256Mi"},
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about one pod that the injection depends on."""
+
+    network: str
+    namespace: str
+    service_account: str
+    app_id: str
+    options: Options
+
+
+def ports_of(mode: Mode) -> tuple[int, ...]:
+    """TCP ports of the pod that the sidecar listens on."""
+    return (HEALTH_PORT, DAPR_HTTP_PORT, DAPR_GRPC_PORT) if mode is Mode.DAPR else (HEALTH_PORT,)
+
+
+def status(plan: Plan) -> str:
+    """Value of the status annotation: what was done, and by which version."""
+    return json.dumps({"version": __version__, "mode": plan.options.mode, "network": plan.network})
+
+
+def application_env(mode: Mode, settings: Injection) -> list[Json]:
+    """Environment that tells the application where the network is."""
+    if mode is Mode.DAPR:
+        return _env(
+            {
+                "DAPR_HTTP_PORT": str(DAPR_HTTP_PORT),
+                "DAPR_GRPC_PORT": str(DAPR_GRPC_PORT),
+                "DAPR_HTTP_ENDPOINT": f"http://{LISTEN_ADDRESS}:{DAPR_HTTP_PORT}",
+                "DAPR_GRPC_ENDPOINT": f"http://{LISTEN_ADDRESS}:{DAPR_GRPC_PORT}",
+            }
+        )
+    return _env(
+        {
+            "NATS_URL": settings.nats_url,
+            "NATS_CREDS": f"{CREDENTIALS_DIR}/nats.creds",
+            # Without a CA of ours the server has a public certificate, and the client must use its own roots.
+            "NATS_CA": f"{CREDENTIALS_DIR}/ca.crt" if settings.ca_bundle else None,
+        }
+    )
+
+
+def application_mounts(mode: Mode) -> list[Json]:
+    """Volumes that the application's containers see: in mode dapr none, for daprd holds the credentials."""
+    if mode is Mode.DAPR:
+        return []
+    return [{"name": names.VOLUME_CREDENTIALS, "mountPath": CREDENTIALS_DIR, "readOnly": True}]
+
+
+def volumes(plan: Plan, settings: Injection) -> list[Json]:
+    """The sidecar's volumes: its token, its credentials and, in mode dapr, the Dapr component."""
+    token = {"path": "token", "audience": settings.audience, "expirationSeconds": TOKEN_SECONDS}
+    in_memory = {"medium": "Memory", "sizeLimit": "4Mi"}
+    credentials = {"sizeLimit": "4Mi"} if plan.options.persist_on_disk else in_memory
+    added: list[Json] = [
+        {
+            "name": names.VOLUME_TOKEN,
+            "projected": {"defaultMode": 0o444, "sources": [{"serviceAccountToken": token}]},
+        },
+        {"name": names.VOLUME_CREDENTIALS, "emptyDir": credentials},
+    ]
+    if plan.options.mode is Mode.DAPR:
+        added.append({"name": names.VOLUME_COMPONENTS, "emptyDir": in_memory})
+    return added
+
+
+def sidecar(plan: Plan, settings: Injection, pod_security: Mapping[str, Any], *, host_network: bool) -> Json:
+    """The sidecar's container; `pod_security` is the pod's own securityContext."""
+    mode = plan.options.mode
+    port: Json = {"name": HEALTH_PORT_NAME, "containerPort": HEALTH_PORT, "protocol": "TCP"}
+    if host_network:
+        # Written out, the scheduler keeps two such pods off the same node.
+        port["hostPort"] = HEALTH_PORT
+    container: Json = {
+        "name": names.SIDECAR_CONTAINER,
+        "image": settings.image,
+        "command": ["python", "-m", "sidecar"],
+        "env": sidecar_env(plan, settings),
+        "ports": [port],
+        "startupProbe": {
+            "httpGet": {"path": "/readyz", "port": HEALTH_PORT_NAME},
+            "periodSeconds": 1,
+            "timeoutSeconds": 2,
+            "failureThreshold": 600,
+        },
+        "resources": {"requests": _REQUESTS[mode], "limits": _LIMITS[mode]},
+        "securityContext": _security(pod_security),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": _sidecar_mounts(mode),
+    }
+    if settings.native:
+        container["restartPolicy"] = "Always"
+    return container
+
+
+def sidecar_env(plan: Plan, settings: Injection) -> list[Json]:
+    """The sidecar's environment as docs/architecture.md names it; `extra_env` of the settings wins."""
+    vault = settings.vault
+    variables: dict[str, str | Json | None] = {
+        "EDGEFARM_NETWORK": plan.network,
+        "EDGEFARM_NAMESPACE": plan.namespace,
+        "EDGEFARM_SERVICE_ACCOUNT": plan.service_account,
+        "EDGEFARM_POD_NAME": _from_pod("metadata.name"),
+        "EDGEFARM_POD_IP": _from_pod("status.podIP"),
+        "EDGEFARM_MODE": plan.options.mode,
+        "EDGEFARM_VAULT_ADDR": vault.address,
+        "EDGEFARM_VAULT_AUTH_MOUNT": vault.auth_mount,
+        "EDGEFARM_VAULT_TRANSIT_MOUNT": vault.transit_mount,
+        "EDGEFARM_VAULT_KV_MOUNT": vault.kv_mount,
+        "EDGEFARM_VAULT_NAMESPACE": vault.namespace,
+        "EDGEFARM_CA_BUNDLE": settings.ca_bundle,
+        "EDGEFARM_TOKEN_FILE": f"{TOKEN_DIR}/token",
+        "EDGEFARM_CREDENTIALS_DIR": CREDENTIALS_DIR,
+        "EDGEFARM_HEALTH_PORT": str(HEALTH_PORT),
+        "EDGEFARM_LOG_LEVEL": settings.log_level,
+    }
+    if plan.options.mode is Mode.DAPR:
+        port = plan.options.app_port
+        variables |= {
+            "EDGEFARM_COMPONENTS_DIR": COMPONENTS_DIR,
+            "EDGEFARM_LISTEN_ADDRESS": LISTEN_ADDRESS,
+            "EDGEFARM_DAPR_HTTP_PORT": str(DAPR_HTTP_PORT),
+            "EDGEFARM_DAPR_GRPC_PORT": str(DAPR_GRPC_PORT),
+            "EDGEFARM_DAPR_APP_ID": plan.app_id,
+            "EDGEFARM_DAPR_APP_PORT": None if port is None else str(port),
+            "EDGEFARM_DAPR_APP_PROTOCOL": plan.options.app_protocol,
+            "EDGEFARM_DAPR_LOG_LEVEL": plan.options.log_level,
+        }
+    return _env(variables | dict(settings.extra_env))
+
+
+def _sidecar_mounts(mode: Mode) -> list[Json]:
+    mounts: list[Json] = [
+        {"name": names.VOLUME_TOKEN, "mountPath": TOKEN_DIR, "readOnly": True},
+        {"name": names.VOLUME_CREDENTIALS, "mountPath": CREDENTIALS_DIR},
+    ]
+    if mode is Mode.DAPR:
+        mounts.append({"name": names.VOLUME_COMPONENTS, "mountPath": COMPONENTS_DIR})
+    return mounts
+
+
+def _security(pod_security: Mapping[str, Any]) -> Json:
+    """Passes the restricted Pod Security Standard whatever the pod says.
+
+    The pod's own user is kept, because a namespace may allow only certain users; root is not, because the sidecar
+    must not be it. No fsGroup is needed: kubelet makes a projected token readable for the containers that mount it.
+    """
+    security: Json = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if not pod_security.get("runAsUser"):
+        security["runAsUser"] = SIDECAR_USER
+        if pod_security.get("runAsGroup") is None:
+            security["runAsGroup"] = SIDECAR_USER
+    return security
+
+
+def _from_pod(path: str) -> Json:
+    return {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}
+
+
+def _env(variables: Mapping[str, str | Json | None]) -> list[Json]:
+    return [
+        {"name": name, "value" if isinstance(value, str) else "valueFrom": value}
+        for name, value in variables.items()
+        if value is not None
+    ]
