@@ -1,0 +1,86 @@
+"""The access document: what the reconciler tells a service account about its network. Pure; the layout is in
+docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgefarm.errors import InvalidResource
+
+LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class AccessDocument:
+    """Where to connect and which key signs our user; unknown members of the document are ignored."""
+
+    network: str
+    policy: str
+    account: str
+    signing_key: str
+    transit_key: str
+    key_version: int
+    hub: tuple[str, ...]
+    leaf: tuple[str, ...]
+    renew_every_seconds: int
+    lifetime_seconds: int
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> AccessDocument:
+        """Read the document; raise InvalidResource with the member that is wrong."""
+        if document.get("version") != LAYOUT:
+            raise InvalidResource("version", f"is {document.get('version')!r}; this sidecar reads layout {LAYOUT}")
+        return cls(
+            network=_text(document, "network"),
+            policy=_text(document, "policy"),
+            account=_text(document, "account"),
+            signing_key=_text(document, "signingKey"),
+            transit_key=_text(document, "transitKey"),
+            key_version=_positive(document, "keyVersion"),
+            hub=_urls(document, "hub", required=True),
+            leaf=_urls(document, "leaf", required=False),
+            renew_every_seconds=_positive(document, "renewEverySeconds"),
+            lifetime_seconds=_positive(document, "lifetimeSeconds"),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The document again, as it is persisted beside the credentials."""
+        return {
+            "version": LAYOUT,
+            "network": self.network,
+            "policy": self.policy,
+            "account": self.account,
+            "signingKey": self.signing_key,
+            "transitKey": self.transit_key,
+            "keyVersion": self.key_version,
+            "hub": list(self.hub),
+            "leaf": list(self.leaf),
+            "renewEverySeconds": self.renew_every_seconds,
+            "lifetimeSeconds": self.lifetime_seconds,
+        }
+
+
+def _text(document: Mapping[str, Any], member: str) -> str:
+    value = document.get(member)
+    if not isinstance(value, str) or not value:
+        raise InvalidResource(member, "must be a non-empty string")
+    return value
+
+
+def _positive(document: Mapping[str, Any], member: str) -> int:
+    value = document.get(member)
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise InvalidResource(member, "must be a whole number greater than 0")
+    return value
+
+
+def _urls(document: Mapping[str, Any], member: str, *, required: bool) -> tuple[str, ...]:
+    value = document.get(member, [])
+    if not isinstance(value, list) or not all(isinstance(url, str) and url for url in value):
+        raise InvalidResource(member, "must be a list of URLs")
+    if required and not value:
+        raise InvalidResource(member, "must name at least one URL")
+    return tuple(value)

@@ -1,0 +1,142 @@
+"""The daprd process: its files, its command line and environment, start and end. When, is decided in `supervision`."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import http.client
+import os
+import signal
+import ssl
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from sidecar import component, connections, supervision
+from sidecar.access import AccessDocument
+from sidecar.credentials import Credentials
+from sidecar.settings import DaprSettings
+from sidecar.store import FOR_SIDECAR, write_file
+
+#: Seconds for an answer of its health endpoint, which is on the same machine.
+_HEALTH_TIMEOUT: Final = 1.0
+_PR_SET_PDEATHSIG: Final = 1
+_COMPONENT: Final = "network.yaml"
+#: Not *.yaml: daprd would take them for resources.
+_CONFIGURATION: Final = "daprd.config"
+_TRUST: Final = "trust.pem"
+
+
+class Daprd:
+    """The one daprd of this pod. Secrets reach it by file only, never by argument or environment."""
+
+    def __init__(self, settings: DaprSettings, ca_bundle: str | None, connection: str) -> None:
+        self._settings = settings
+        self._ca_bundle = ca_bundle
+        self._connection = connection
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def prepare(self) -> None:
+        """Write what does not change: configuration and trusted certificates."""
+        folder = self._settings.components_dir
+        write_file(folder / _CONFIGURATION, component.CONFIGURATION.encode(), FOR_SIDECAR)
+        if self._ca_bundle is not None:
+            write_file(folder / _TRUST, trusted(self._ca_bundle).encode(), FOR_SIDECAR)
+
+    def load(self, credentials: Credentials, since: int) -> None:
+        """Replace the component; a running daprd sees that and loads it again."""
+        text = component.render(credentials, choose(credentials.access), self._connection, since)
+        write_file(self._settings.components_dir / _COMPONENT, text.encode(), FOR_SIDECAR)
+
+    def start(self) -> None:
+        """Start the process; its output goes where ours goes. OSError when it cannot be started.
+
+        Call it from the main thread: the kernel ends daprd when the thread that started it ends, so that a sidecar
+        that was killed leaves nothing behind.
+        """
+        trust = self._settings.components_dir / _TRUST if self._ca_bundle is not None else None
+        self._process = subprocess.Popen(
+            command(self._settings),
+            stdin=subprocess.DEVNULL,
+            env=environment(os.environ, trust),
+            preexec_fn=_end_with_parent,
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process is not None else None
+
+    def exit_status(self) -> int | None:
+        """Its exit status, once, after it has ended."""
+        if self._process is None or (status := self._process.poll()) is None:
+            return None
+        self._process = None
+        return status
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def healthy(self) -> bool:
+        """Whether it serves the application: the endpoint that does not wait for the application's own port."""
+        client = http.client.HTTPConnection(
+            self._settings.listen_address, self._settings.http_port, timeout=_HEALTH_TIMEOUT
+        )
+        with contextlib.closing(client), contextlib.suppress(OSError, http.client.HTTPException):
+            client.request("GET", "/v1.0/healthz/outbound")
+            return client.getresponse().status < 300
+        return False
+
+
+def choose(access: AccessDocument) -> tuple[str, ...]:
+    """Where to connect now: the leaf of the pod's own node when it answers, else the hub."""
+    leaf = tuple(url for url in access.leaf if connections.reachable(url))
+    return leaf or access.hub
+
+
+def command(settings: DaprSettings) -> list[str]:
+    """The command line. Everything listens on one address, so that pods that share a machine do not meet."""
+    address = settings.listen_address
+    arguments = {
+        "mode": "standalone",
+        "app-id": settings.app_id,
+        "app-channel-address": address,
+        "app-protocol": settings.app_protocol,
+        "config": str(settings.components_dir / _CONFIGURATION),
+        "resources-path": str(settings.components_dir),
+        "dapr-listen-addresses": address,
+        "dapr-http-port": str(settings.http_port),
+        "dapr-grpc-port": str(settings.grpc_port),
+        "dapr-internal-grpc-listen-address": address,
+        "dapr-graceful-shutdown-seconds": str(supervision.GRACE),
+        "log-level": settings.log_level,
+        # Its metrics would listen on every address of the pod; ours say what the platform needs to know.
+        "enable-metrics": "false",
+    }
+    if settings.app_port is not None:
+        arguments["app-port"] = str(settings.app_port)
+    return [settings.program, *(f"--{name}={value}" for name, value in arguments.items()), "--log-as-json"]
+
+
+def environment(variables: Mapping[str, str], trust: Path | None) -> dict[str, str]:
+    """Ours without what is only for the sidecar. The component has no field for a CA, Go reads SSL_CERT_FILE."""
+    kept = {name: value for name, value in variables.items() if not name.startswith("EDGEFARM_")}
+    return kept if trust is None else {**kept, "SSL_CERT_FILE": str(trust)}
+
+
+def trusted(ca_bundle: str) -> str:
+    """The system's root certificates and ours, as PEM."""
+    system = ssl.get_default_verify_paths().cafile
+    with contextlib.suppress(OSError):
+        return Path(system or "").read_text() + "\n" + ca_bundle
+    return ca_bundle
+
+
+_libc = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,62 @@
+"""The figures of the sidecar in Prometheus' text format. Pure.
+
+See https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is shown; `expires_at` is Unix seconds, None without credentials."""
+
+    version: str
+    mode: str
+    network: str
+    renewals: int
+    failures: Mapping[str, int]
+    expires_at: int | None
+    ready: bool
+    daprd_restarts: int
+
+
+def render(figures: Figures) -> str:
+    """The page."""
+    labels = {"version": figures.version, "mode": figures.mode, "network": figures.network}
+    lines = _family("info", "gauge", "What runs here.", [(labels, 1)])
+    lines += _family("ready", "gauge", "1 when the pod has working credentials.", [({}, int(figures.ready))])
+    lines += _family("renewals_total", "counter", "Credentials issued since the start.", [({}, figures.renewals)])
+    lines += _family(
+        "failures_total",
+        "counter",
+        "Failed steps by kind.",
+        [({"kind": kind}, count) for kind, count in sorted(figures.failures.items())],
+    )
+    if figures.expires_at is not None:
+        lines += _family(
+            "credentials_expiry_timestamp_seconds", "gauge", "When the credentials end.", [({}, figures.expires_at)]
+        )
+    lines += _family(
+        "daprd_restarts_total", "counter", "Times daprd was started again.", [({}, figures.daprd_restarts)]
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _family(name: str, kind: str, text: str, samples: list[tuple[Mapping[str, str], int]]) -> list[str]:
+    full = f"edgefarm_sidecar_{name}"
+    return [f"# HELP {full} {text}", f"# TYPE {full} {kind}"] + [
+        f"{full}{_labels(labels)} {value}" for labels, value in samples
+    ]
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
+    # Values are DNS labels and words of our own: nothing to escape.
+    return "{" + ",".join(f'{name}="{value}"' for name, value in labels.items()) + "}"

@@ -1,0 +1,328 @@
+"""Performs what `session` and `supervision` decide: one thread decides, one talks to Vault, a third answers probes.
+
+The deciding thread never waits for the network, so that SIGTERM and the end of daprd are always seen at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import queue
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from edgefarm import __version__
+from edgefarm.errors import EdgefarmError, InvalidCredential, InvalidResource, Unavailable, VaultRefused
+from sidecar import connections, credentials, metrics, refusal, session, supervision
+from sidecar.access import AccessDocument
+from sidecar.credentials import Credentials
+from sidecar.health import Page
+from sidecar.log import Log
+from sidecar.settings import Settings
+from sidecar.store import CredentialStore
+from sidecar.vault import VaultClient
+
+if TYPE_CHECKING:  # mode nats does without it
+    from sidecar.dapr import Daprd
+
+#: Seconds between two looks at daprd's connections.
+OBSERVE_EVERY: Final = 2.0
+#: Consumers begin so many seconds before the component is loaded: Dapr delivers at least once, not at most once.
+OVERLAP: Final = 5
+#: The longest wait for an event; also how late a clock that was set back is noticed.
+_LONGEST_WAIT: Final = 30.0
+
+_Event = session.Event | supervision.Event
+
+
+class Runner:
+    """One run of the sidecar; `daprd` is None in mode `nats`."""
+
+    def __init__(
+        self, settings: Settings, vault: VaultClient, store: CredentialStore, daprd: Daprd | None, log: Log
+    ) -> None:
+        self._settings = settings
+        self._vault = vault
+        self._store = store
+        self._daprd = daprd
+        self._log = log
+        self._timing = session.Timing(settings.refresh_seconds, settings.grant_retry_seconds)
+        self._session = session.State()
+        self._supervision = supervision.State()
+        self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], _Event]] = queue.SimpleQueue()
+        self._observing = False
+        self._observe_at = 0.0
+        self._failures: Counter[str] = Counter()
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT; return the exit status."""
+        self._prepare()
+        threading.Thread(target=self._work, name="vault", daemon=True).start()
+        self._to_session(session.Started(self._load()))
+        gc.freeze()  # what is alive now stays alive: later collections need not look at it (or touch its pages)
+        while self._session.phase is not session.Phase.STOPPED:
+            self._next()
+        self._stop_daprd()
+        self._log.info("stopped")
+        return 0
+
+    def page(self, path: str) -> Page | None:
+        """A page of the health port; called by its threads."""
+        if path == "/healthz":
+            return Page(200, "ok\n")
+        if path == "/readyz":
+            ready, sentence = self._readiness()
+            return Page(200 if ready else 503, f"{sentence}\n")
+        if path == "/metrics":
+            return Page(200, metrics.render(self._figures()), metrics.CONTENT_TYPE)
+        return None
+
+    def _prepare(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop_signal)
+        if self._settings.ca_bundle is not None:
+            self._store.save_ca(self._settings.ca_bundle)
+        if self._daprd is not None:
+            signal.signal(signal.SIGCHLD, self._on_child)
+            self._daprd.prepare()
+
+    def _load(self) -> Credentials | None:
+        try:
+            return self._store.load()
+        except InvalidCredential as error:
+            self._log.warning(str(error))
+            return None
+
+    # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _on_stop_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._inbox.put(session.Stop())
+
+    def _on_child(self, _number: int, _frame: FrameType | None) -> None:
+        self._inbox.put(supervision.Exited())
+
+    def _next(self) -> None:
+        try:
+            event = self._inbox.get(timeout=self._patience())
+        except queue.Empty:
+            self._to_session(session.Tick())
+            self._to_supervision(supervision.Tick())
+            self._observe()
+            return
+        if isinstance(event, supervision.Exited):
+            self._child_changed()
+        elif isinstance(event, supervision.Event):
+            self._to_supervision(event)
+        else:
+            self._to_session(event)
+
+    def _patience(self) -> float:
+        times = [self._session.next_at] if self._session.phase is session.Phase.IDLE else []
+        if self._supervision.wake_at is not None:
+            times.append(self._supervision.wake_at)
+        if self._supervision.phase is supervision.Phase.RUNNING and not self._observing:
+            times.append(self._observe_at)
+        # A little late rather than early: a Tick before its time would only be sent again.
+        return min(_LONGEST_WAIT, max(0.0, min(times) - time.time()) + 0.001) if times else _LONGEST_WAIT
+
+    def _to_session(self, event: session.Event) -> None:
+        before = self._session
+        moment = session.Moment(time.time(), random.random(), self._timing)  # noqa: S311 - jitter, no secret
+        self._session, actions = session.advance(before, event, moment)
+        self._report(event, before)
+        for action in actions:
+            self._perform(action)
+
+    def _to_supervision(self, event: supervision.Event) -> None:
+        if self._daprd is None:
+            return
+        if isinstance(event, supervision.Observed):
+            self._observing = False
+        now, jitter = time.time(), random.random()  # noqa: S311 - jitter, no secret
+        self._supervision, actions = supervision.advance(self._supervision, event, now, jitter)
+        for action in actions:
+            self._handle_daprd(self._daprd, action)
+
+    def _child_changed(self) -> None:
+        status = self._daprd.exit_status() if self._daprd is not None else None
+        if status is not None:  # else it only stopped or went on
+            self._log.warning("daprd ended", status=status)
+            self._to_supervision(supervision.Exited())
+
+    def _report(self, event: session.Event, before: session.State) -> None:
+        if isinstance(event, session.Failed):
+            self._failures[event.kind.value] += 1
+            if self._session.problem is event:
+                self._log.problem(event.message, kind=event.kind.value)
+        elif before.problem is not None and self._session.problem is None:
+            self._log.recovered("the problem is over")
+        if isinstance(event, session.Written) and (held := self._session.held) is not None:
+            self._log.info(
+                "credentials written",
+                policy=held.access.policy,
+                key_version=held.access.key_version,
+                expires_at=held.expires_at,
+                renew_at=round(self._session.renew_at),
+            )
+
+    # ── actions of the session ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _perform(self, action: session.Action) -> None:
+        match action:
+            case session.Apply():
+                self._to_supervision(supervision.CredentialsChanged())
+            case session.Login():
+                self._jobs.put(self._login)
+            case session.ReadAccess():
+                self._jobs.put(self._read_access)
+            case session.Sign(access):
+                self._jobs.put(lambda: self._sign(access))
+            case session.Write(pending):
+                self._jobs.put(lambda: self._write(pending))
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            try:
+                event = job()
+            except Exception as error:  # noqa: BLE001 - the worker's boundary: a bug must not end renewal for ever
+                self._log.failure("unexpected failure", error=repr(error))
+                event = session.Failed(session.Failure.INVALID, f"unexpected failure: {type(error).__name__}")
+            self._inbox.put(event)
+
+    def _login(self) -> _Event:
+        try:
+            token = self._settings.vault.token_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            return session.Failed(session.Failure.INVALID, f"the pod's token cannot be read: {error}")
+        try:
+            return session.LoggedIn(self._vault.login(self._settings.pod.role, token))
+        except VaultRefused as error:
+            audience = self._settings.vault.audience
+            sentence = refusal.explain(self._settings.pod, audience, token, error, time.time())
+            return session.Failed(session.Failure.DENIED, sentence)
+        except Unavailable as error:
+            return session.Failed(session.Failure.UNAVAILABLE, str(error))
+
+    def _read_access(self) -> _Event:
+        try:
+            return session.AccessRead(AccessDocument.parse(self._vault.read_document(self._settings.pod.document)))
+        except VaultRefused as error:
+            sentence = f"{refusal.missing_grant(self._settings.pod)} (Vault: reading the access document: {error})"
+            return session.Failed(session.Failure.DENIED, sentence)
+        except InvalidResource as error:
+            return session.Failed(session.Failure.INVALID, f"the access document cannot be used: {error}")
+        except Unavailable as error:
+            return session.Failed(session.Failure.UNAVAILABLE, str(error))
+
+    def _sign(self, access: AccessDocument) -> _Event:
+        try:
+            issued = credentials.issue(
+                access,
+                self._settings.pod.nats_user,
+                now=int(time.time()),
+                identifier=os.urandom(16).hex(),
+                sign=lambda data: self._vault.sign(access, data),
+            )
+        except VaultRefused as error:
+            sentence = f"Vault does not sign with the key of Policy {access.policy} ({error})"
+            return session.Failed(session.Failure.DENIED, sentence)
+        except Unavailable as error:
+            return session.Failed(session.Failure.UNAVAILABLE, str(error))
+        except EdgefarmError as error:
+            return session.Failed(session.Failure.INVALID, str(error))
+        return session.Signed(issued)
+
+    def _write(self, pending: Credentials) -> _Event:
+        try:
+            self._store.save(pending)
+        except OSError as error:
+            return session.Failed(session.Failure.INVALID, f"the credentials cannot be written: {error}")
+        return session.Written()
+
+    # ── daprd ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _handle_daprd(self, daprd: Daprd, action: supervision.Action) -> None:
+        held = self._session.held
+        assert held is not None  # daprd is not thought of before there are credentials
+        match action:
+            case supervision.Action.TERMINATE:
+                daprd.send(signal.SIGTERM)
+            case supervision.Action.RENEW:
+                self._log.warning("daprd has lost its connection to NATS: getting new credentials")
+                self._to_session(session.CredentialsRefused())
+            case supervision.Action.RELOAD:
+                self._log.info("daprd loads the component again")
+                self._load_component(daprd, held)
+            case supervision.Action.START:
+                self._observe_at = time.time() + OBSERVE_EVERY
+                self._start(daprd, held)
+
+    def _load_component(self, daprd: Daprd, held: Credentials) -> None:
+        try:
+            daprd.load(held, since=int(time.time()) - OVERLAP)
+        except OSError as error:  # daprd gets no new connection then, and is restarted
+            self._log.problem(f"the Dapr component cannot be written: {error}")
+
+    def _start(self, daprd: Daprd, held: Credentials) -> None:
+        try:
+            daprd.load(held, since=int(time.time()) - OVERLAP)
+            daprd.start()
+        except OSError as error:
+            self._log.problem(f"daprd cannot be started: {error} (EDGEFARM_DAPRD names the program)")
+            self._to_supervision(supervision.Exited())
+
+    def _observe(self) -> None:
+        daprd, held = self._daprd, self._session.held
+        if daprd is None or held is None or daprd.pid is None or self._observing or time.time() < self._observe_at:
+            return
+        self._observing = True
+        self._observe_at = time.time() + OBSERVE_EVERY
+        pid = daprd.pid
+        self._jobs.put(lambda: _look(pid, held.access))
+
+    def _stop_daprd(self) -> None:
+        if self._daprd is None:
+            return
+        self._to_supervision(supervision.Stop())
+        deadline = time.monotonic() + supervision.GRACE + 2
+        while self._daprd.pid is not None and self._daprd.exit_status() is None:
+            if time.monotonic() > deadline:
+                self._log.warning("daprd did not end in time")
+                self._daprd.send(signal.SIGKILL)
+                deadline = float("inf")
+            time.sleep(0.02)
+
+    # ── health ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _readiness(self) -> tuple[bool, str]:
+        ready, sentence = self._session.readiness(time.time())
+        if ready and self._daprd is not None and not self._daprd.healthy():
+            return False, "waiting for daprd"
+        return ready, sentence
+
+    def _figures(self) -> metrics.Figures:
+        held = self._session.held
+        return metrics.Figures(
+            version=__version__,
+            mode=self._settings.mode,
+            network=self._settings.pod.network,
+            renewals=self._session.renewals,
+            failures=dict(self._failures),
+            expires_at=held.expires_at if held is not None else None,
+            ready=self._readiness()[0],
+            daprd_restarts=self._supervision.restarts,
+        )
+
+
+def _look(pid: int, access: AccessDocument) -> _Event:
+    urls = access.leaf + access.hub
+    found = connections.established(pid, urls)
+    return supervision.Observed(found, bool(found) or any(connections.reachable(url) for url in urls))
