@@ -1,0 +1,1 @@
+"""`make demo`: runs the product's main job on localcluster and checks, step by step, what it shows."""

@@ -1,0 +1,170 @@
+"""What a person with administrator's rights would look at: servers, connections, documents, pods. Changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+import urllib.request
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgefarm import names
+from edgefarm.errors import EdgefarmError
+from edgefarm.nats import claims, jwt, nkeys
+from localcluster.client import (
+    PODS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    Resource,
+)
+from localcluster.demo.report import CheckFailed
+from localcluster.platform import Platform
+from reconciler.adapters.nats import SystemClient
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+NETWORKS = Resource(names.API_VERSION, "networks")
+POLICIES = Resource(names.API_VERSION, "policies")
+WEBHOOKS = Resource("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations")
+#: Everything that the reconciler writes to Kubernetes, but its Lease and Events.
+_WRITTEN = (NETWORKS, POLICIES, SERVICE_ACCOUNTS, SECRETS, WEBHOOKS)
+
+
+async def eventually(what: str, look: Callable[[], Awaitable[T | None]], *, within: float = 20.0) -> T:
+    """Look until the answer is neither None nor False; CheckFailed says what did not happen in time."""
+    deadline = time.monotonic() + within
+    while True:
+        seen: T | None = None
+        with contextlib.suppress(OSError, EdgefarmError, ValueError, KeyError):
+            seen = await look()
+        if seen is not None and seen is not False:
+            return seen
+        if time.monotonic() > deadline:
+            raise CheckFailed(f"after {within:g} s still not so: {what}")
+        await asyncio.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Looks at one running platform."""
+
+    platform: Platform
+    system: SystemClient
+
+    @classmethod
+    def of(cls, platform: Platform) -> Observer:
+        """An observer with a user of the system account, signed with the administrator's rights."""
+
+        async def credentials() -> tuple[str, str]:
+            return await asyncio.to_thread(_system_credentials, platform)
+
+        system = SystemClient([platform.nats.url], credentials, ca_bundle=platform.authority.pem)
+        return cls(platform, system)
+
+    async def network(self, name: str) -> Json:
+        return await self.platform.kube.get(NETWORKS, name, names.CONTROLLER_NAMESPACE)
+
+    async def policy(self, namespace: str, name: str) -> Json:
+        return await self.platform.kube.get(POLICIES, name, namespace)
+
+    async def stored_account(self, account: str) -> Json:
+        """The account's claims as every server with a full resolver has stored them, signature verified."""
+        answers = await self.system.lookup(account)
+        stored = {answer.jwt for answer in answers}
+        if len(stored) != 1 or None in stored:
+            raise CheckFailed(f"the servers disagree about account {account}, or lack it")
+        return jwt.decode(str(stored.pop()))
+
+    async def connections(self, signing_key: str) -> list[Json]:
+        """Live NATS connections whose user was signed by this scoped key."""
+        page = await _get_json(f"{self.platform.nats.monitor}/connz?auth=1&limit=1000")
+        return [found for found in page["connections"] if found.get("issuer_key") == signing_key]
+
+    async def pod(self, namespace: str, app: str) -> Json:
+        """The running pod of a Deployment of the example."""
+        pods, _ = await self.platform.kube.list(PODS, namespace, labels=f"app={app}")
+        running = [pod for pod in pods if _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+        if not running:
+            raise CheckFailed(f"no pod of {app} in {namespace} is ready")
+        return running[0]
+
+    async def ask(self, namespace: str, app: str, path: str = "/") -> Json:
+        """What the application in a pod answers on port 8080."""
+        pod = await self.pod(namespace, app)
+        answer: Json = await _get_json(f"http://{pod['status']['podIP']}:8080{path}")
+        return answer
+
+    async def metrics_of(self, pod: Json) -> str:
+        """Metrics of one of our own pods."""
+        return await asyncio.to_thread(_get, f"http://{pod['status']['podIP']}:8080/metrics")
+
+    async def sidecar(self, pod: Json, path: str) -> str:
+        """What a pod's sidecar answers on its health port, whatever the HTTP status."""
+        return await asyncio.to_thread(_get, f"http://{pod['status']['podIP']}:3580{path}")
+
+    async def snapshot(self) -> dict[str, str]:
+        """A fingerprint of everything that the reconciler writes: to Kubernetes, to Vault, to NATS."""
+        seen: dict[str, str] = {}
+        for resource in _WRITTEN:
+            for obj in (await self.platform.kube.list(resource))[0]:
+                meta = obj["metadata"]
+                identity = f"{resource.plural} {meta.get('namespace', '')}/{meta['name']}"
+                seen[identity] = meta["resourceVersion"]
+        for network in (await self.platform.kube.list(NETWORKS))[0]:
+            account = network["status"]["account"]
+            seen[f"account {account}"] = (await self.stored_account(account))["jti"]
+        return seen | await asyncio.to_thread(self._vault_snapshot)
+
+    def _vault_snapshot(self) -> dict[str, str]:
+        vault = self.platform.vault
+        seen = {f"key {name}": str(vault.key(name)) for name in vault.keys()}  # noqa: SIM118 (not a mapping)
+        seen |= {f"role {name}": str(vault.role(name)) for name in vault.roles()}
+        return seen | {f"policy {name}": str(vault.policy(name)) for name in vault.policies()}
+
+
+async def _get_json(url: str) -> Any:
+    return json.loads(await asyncio.to_thread(_get, url))
+
+
+def _get(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return str(response.read().decode())
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+
+
+def _is_ready(pod: Json) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def _system_credentials(platform: Platform) -> tuple[str, str]:
+    document = platform.vault.read_document(names.OPERATOR_DOCUMENT)
+    key = platform.vault.key(names.SYSTEM_CONTROLLER_KEY)
+    if document is None or key is None:
+        raise CheckFailed("Vault has not been bootstrapped")
+    user, now = nkeys.generate_user(), int(time.time())
+    body = claims.user_claims(
+        name="demo",
+        subject=user.public,
+        issuer=nkeys.encode_public(nkeys.Prefix.ACCOUNT, key.latest.public_key),
+        account=document["systemAccount"],
+        jti=uuid.uuid4().hex,
+        issued_at=now,
+        expires_at=now + 3600,
+    )
+    text = jwt.signing_input(body)
+    return jwt.assemble(text, platform.vault.sign(key.name, key.latest_version, text)), user.seed
+
+
+def log_of(platform: Platform, pod: Json, container: str) -> Path:
+    """The file that a container's output goes to."""
+    meta = pod["metadata"]
+    return platform.node_folder / "logs" / f"{meta['namespace']}_{meta['name']}_{container}.log"

@@ -1,0 +1,180 @@
+"""Brings up the whole product as separate real processes: API server, OpenBao, NATS, nodes, reconciler, webhook."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import string
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import yaml
+
+from edgefarm import names
+from edgefarm.vault import Vault, VaultSettings
+from localcluster.client import DEPLOYMENTS, SERVICE_ACCOUNTS, Client, has_condition
+from localcluster.kubernetes import ApiServer, start_api_server
+from localcluster.node.images import CONTROL_IMAGE, SIDECAR_IMAGE
+from localcluster.process import LocalProcess, StartError, free_port
+from localcluster.stack import Authority, NatsServer, OpenBao, write_private
+
+ROOT: Final = Path(__file__).parents[1]
+_MANIFESTS: Final = Path(__file__).parent / "manifests"
+_CRDS: Final = ROOT / "charts" / "edgefarm-network" / "crds"
+_REVIEWER: Final = "vault-reviewer"
+#: Not 127.0.0.1, which the node runner takes for the pod itself.
+_SERVER_HOST: Final = "127.0.0.2"
+
+#: Awaits one part of the work and tells the user about it.
+Progress = Callable[[str, Awaitable[str]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class PlatformOptions:
+    """What differs between the demo, tests and benchmarks. `daprd`: the binary that sidecars run."""
+
+    daprd: Path
+    kubebuilder_assets: Path | None = None
+    nodes: int = 1
+    renew_every: str = "1h"
+    lifetime: str = "30d"
+    keys: dict[str, str] = field(default_factory=dict)
+    resync: str = "10m"
+
+
+@dataclass
+class Platform:
+    """A running installation; an async context manager that leaves nothing behind."""
+
+    folder: Path
+    options: PlatformOptions
+    _exit: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    authority: Authority = field(init=False)
+    api: ApiServer = field(init=False)
+    kube: Client = field(init=False)
+    bao: OpenBao = field(init=False)
+    nats: NatsServer = field(init=False)
+    nodes: LocalProcess = field(init=False)
+    #: With the root token: what an administrator would look at Vault with.
+    vault: Vault = field(init=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._exit.aclose()
+
+    @property
+    def node_folder(self) -> Path:
+        """Data of the node runner: volumes and logs of all pods."""
+        return self.folder / "nodes"
+
+    async def start_servers(self) -> str:
+        """API server and OpenBao; the product's CRDs and rights."""
+        self.authority = Authority.create(self.folder / "pki")
+        self.api = start_api_server(self.folder / "kubernetes", assets=self.options.kubebuilder_assets)
+        self._exit.callback(self.api.stop)
+        self.bao = OpenBao.start(self.folder / "openbao", self.authority, host=_SERVER_HOST)
+        self._exit.callback(self.bao.stop)
+        self.vault = Vault(
+            VaultSettings(self.bao.address, self.authority.pem),
+            token=self.bao.root_token,
+        )
+        self._exit.callback(self.vault.close)
+        self.kube = await self._exit.enter_async_context(Client.from_kubeconfig(self.api.kubeconfig))
+        for path in sorted(_CRDS.glob("*.yaml")):
+            await self.kube.apply(read_manifests(path.read_text()))
+        await self.kube.apply(read_manifests((_MANIFESTS / "reviewer.yaml").read_text()))
+        return f"{self.api.url} and {self.bao.address}"
+
+    async def bootstrap(self) -> str:
+        """What an administrator does once in Vault; then NATS starts with the configuration that this printed."""
+        token = await self.token(_REVIEWER, names.CONTROLLER_NAMESPACE, audience=None, seconds=86_400)
+        reviewer = self.folder / "reviewer-token"
+        write_private(reviewer, token.encode())
+        config = self.folder / "nats-operator.conf"
+        command = [sys.executable, "-m", "reconciler", "bootstrap"]
+        command += ["--vault-addr", self.bao.address, "--vault-ca", str(self.bao.ca)]
+        command += ["--kubernetes-host", self.api.url, "--kubernetes-ca", str(self.api.ca)]
+        command += ["--reviewer-token-file", str(reviewer)]
+        command += ["--nats-resolver-dir", str(self.folder / "nats" / "accounts"), "--nats-config", str(config)]
+        environment = {**os.environ, "VAULT_TOKEN": self.bao.root_token, "PYTHONPATH": str(ROOT)}
+        process = LocalProcess.start("bootstrap", command, log=self.folder / "bootstrap.log", env=environment)
+        if await asyncio.to_thread(process.wait, 60) != 0:
+            raise StartError(f"bootstrap ended with {process.returncode}:\n{process.tail()}")
+        self.nats = NatsServer.start(self.folder / "nats", self.authority, auth=config.read_text(), host=_SERVER_HOST)
+        self._exit.callback(lambda: self.nats.stop())
+        return f"keys, mounts and the role {names.CONTROLLER_ROLE} in Vault; NATS at {self.nats.url}"
+
+    async def start_product(self) -> str:
+        """The node runner, and as its pods reconciler and webhook; returns when both are available."""
+        command = [sys.executable, "-m", "localcluster.nodes", "--kubeconfig", str(self.api.kubeconfig)]
+        command += ["--data-dir", str(self.node_folder), "--nodes", str(self.options.nodes)]
+        self.nodes = LocalProcess.start(
+            "nodes", command, log=self.folder / "nodes.log", env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        self._exit.callback(self.nodes.stop)
+        await self.kube.apply(read_manifests(self._platform_manifests()))
+        for name in ("network-controller", "network-webhook"):
+            await self.kube.wait_for(
+                DEPLOYMENTS, name, names.CONTROLLER_NAMESPACE, until=has_condition("Available"), timeout=60
+            )
+        return "Deployments network-controller and network-webhook are available"
+
+    async def start(self, progress: Progress | None = None) -> None:
+        """All of it, in order; `progress` is given each part's title and work."""
+        for title, work in (
+            ("start Kubernetes API and OpenBao", self.start_servers),
+            ("bootstrap Vault, start NATS", self.bootstrap),
+            ("start nodes, reconciler and webhook", self.start_product),
+        ):
+            if progress is None:
+                await work()
+            else:
+                await progress(title, work())
+
+    async def token(self, account: str, namespace: str, *, audience: str | None, seconds: int = 3600) -> str:
+        """A token of a service account, as `kubectl create token` gets it."""
+        spec: dict[str, Any] = {"expirationSeconds": seconds}
+        if audience is not None:
+            spec["audiences"] = [audience]
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        answer = await self.kube.create(SERVICE_ACCOUNTS, request, namespace, name=account, subresource="token")
+        return str(answer["status"]["token"])
+
+    def _platform_manifests(self) -> str:
+        # An address of its own in 127/8, so that it never meets a pod's.
+        webhook_host = f"127.{random.randint(64, 95)}.{random.randint(0, 255)}.1"  # noqa: S311 (no secret)
+        webhook_port = free_port(webhook_host)
+        configuration = {
+            "vault": {"deploy": False, "address": self.bao.address, "caBundle": self.authority.pem},
+            "nats": {"deploy": False, "urls": [self.nats.url], "caBundle": self.authority.pem},
+            "credentials": {"renewEvery": self.options.renew_every, "lifetime": self.options.lifetime},
+            "keys": self.options.keys,
+            "webhook": {"issueCertificate": True, "hosts": [webhook_host]},
+            "resync": self.options.resync,
+        }
+        values = {
+            "ca_json": json.dumps(self.authority.pem),
+            "configuration_json": json.dumps(yaml.safe_dump(configuration)),
+            "control_image": f"{CONTROL_IMAGE}:latest",
+            "sidecar_image": f"{SIDECAR_IMAGE}:latest",
+            "sidecar_extra_env_json": json.dumps(json.dumps({"EDGEFARM_DAPRD": str(self.options.daprd)})),
+            "vault_address": self.bao.address,
+            "nats_url": self.nats.url,
+            "webhook_host": webhook_host,
+            "webhook_port": str(webhook_port),
+        }
+        return string.Template((_MANIFESTS / "platform.yaml").read_text()).substitute(values)
+
+
+def read_manifests(text: str) -> list[dict[str, Any]]:
+    """The objects of a YAML file."""
+    return [obj for obj in yaml.safe_load_all(text) if obj]
