@@ -86,7 +86,9 @@ def parse_configuration(data: Mapping[str, Any]) -> Configuration:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InvalidResource(f"data.{DATA_KEY}", f"is not YAML: {' '.join(str(error).split())}") from error
-    fields = Fields({} if value is None else value, "")
+    if value is not None and not isinstance(value, dict):
+        raise InvalidResource(f"data.{DATA_KEY}", "must be an object: write members such as vault: and nats:")
+    fields = Fields(value or {}, "")
     configuration = Configuration(
         vault=_vault(fields.child("vault")),
         nats=_nats(fields.child("nats")),
@@ -206,12 +208,12 @@ def _url_check(schemes: tuple[str, ...]) -> Callable[[str], None]:
     def check(value: str) -> None:
         url = urlsplit(value)
         example = f"write for example {schemes[0]}://host.example:{4222 if 'nats' in schemes else 8200}"
+        if url.username or url.password:
+            raise ValueError("credentials do not belong into a URL: leave them out")
         if url.scheme not in schemes or not url.hostname:
             raise ValueError(
                 f"{value!r} is not a URL with {' or '.join(f'{scheme}://' for scheme in schemes)}: {example}"
             )
-        if url.username or url.password:
-            raise ValueError("credentials do not belong into a URL: leave them out")
         try:
             _ = url.port
         except ValueError:

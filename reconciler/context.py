@@ -79,10 +79,11 @@ class Watch:
 
 @dataclass(frozen=True)
 class Registration:
-    """A controller and what wakes it."""
+    """A controller and what wakes it: its watches, and keys that are due at the start and at every resync anyway."""
 
     controller: Controller
     watches: Sequence[Watch]
+    always: Sequence[Key] = ()
 
 
 class Store(Protocol):
@@ -100,9 +101,14 @@ class Store(Protocol):
 
 
 class Stores(Protocol):
-    """Finds the store of a kind. `namespace` and `labels` are needed only where a kind is watched in several ways."""
+    """Finds the store of a kind that the controller watches; for use in `reconcile`, not yet in `build`.
 
-    def __call__(self, kind: Kind, *, namespace: str | None = None, labels: str | None = None) -> Store: ...
+    `namespace` and `labels` are needed only where a kind is watched in several ways; `fields` always, as watched.
+    """
+
+    def __call__(
+        self, kind: Kind, *, namespace: str | None = None, labels: str | None = None, fields: str = ""
+    ) -> Store: ...
 
 
 class Recorder(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -25,6 +25,8 @@ WATCH_SECONDS: Final = 120
 _WATCH_GRACE: Final = 15.0
 _PAGE: Final = 500
 _Objects = list[Object]
+#: Called with the verb and the kind of every request that is sent.
+RequestHook = Callable[[str, str], None]
 _METHODS: Final = {
     "get": "GET",
     "list": "GET",
@@ -62,20 +64,32 @@ class TokenFile:
 class KubeClient:
     """One connection pool to one API server.
 
-    `requests` counts what was sent by (verb, kind), for metrics and for the tests that count writes.
+    `requests` counts what was sent by (verb, kind).
     """
 
     def __init__(
-        self, configuration: Configuration, token: TokenFile | None = None, *, watch_seconds: int = WATCH_SECONDS
+        self,
+        configuration: Configuration,
+        token: TokenFile | None = None,
+        *,
+        watch_seconds: int = WATCH_SECONDS,
+        on_request: RequestHook | None = None,
     ) -> None:
         self.requests: Counter[tuple[str, str]] = Counter()
         self._configuration = configuration
         self._rest = RESTClientObject(configuration)
         self._token = token
         self._watch_seconds = watch_seconds
+        self._on_request = on_request
 
     @classmethod
-    async def connect(cls, settings: KubernetesSettings, *, watch_seconds: int = WATCH_SECONDS) -> KubeClient:
+    async def connect(
+        cls,
+        settings: KubernetesSettings,
+        *,
+        watch_seconds: int = WATCH_SECONDS,
+        on_request: RequestHook | None = None,
+    ) -> KubeClient:
         """A client with the pod's service account, else with the kubeconfig file; SettingsError names what is wrong.
 
         Nothing is sent yet.
@@ -93,7 +107,7 @@ class KubeClient:
             except Exception as error:  # the loader raises whatever a malformed file makes it trip over
                 raise SettingsError([f"KUBECONFIG cannot be used: {error}"]) from error
         try:
-            return cls(configuration, token, watch_seconds=watch_seconds)
+            return cls(configuration, token, watch_seconds=watch_seconds, on_request=on_request)
         except OSError as error:
             raise SettingsError(
                 [f"The certificate authority of the API server ({configuration.ssl_ca_cert}) cannot be read: {error}"]
@@ -250,6 +264,8 @@ class KubeClient:
         timeout: aiohttp.ClientTimeout = _TIMEOUT,  # noqa: ASYNC109 (it is the client's own, for connect and total)
     ) -> RESTResponse:
         self.requests[verb, kind.kind] += 1
+        if self._on_request is not None:
+            self._on_request(verb, kind.kind)
         url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {
             "Accept": "application/json",

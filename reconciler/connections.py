@@ -1,0 +1,162 @@
+"""The clients of Vault and NATS that the configuration in force asks for; replaced when their section changes."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import structlog
+
+from edgefarm import names
+from edgefarm.errors import EdgefarmError, NatsUnavailable, VaultUnavailable
+from edgefarm.nats import jwt, nkeys
+from edgefarm.nats.claims import user_claims
+from edgefarm.vault import Vault, VaultSettings
+from reconciler.adapters.nats import SystemClient
+from reconciler.configuration import Configuration, VaultConfiguration
+from reconciler.context import VaultCalls
+from reconciler.metrics import Metrics
+from reconciler.ports import AccountOnServer, NatsSystem
+from reconciler.vault_session import VaultSession
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: How long the reconciler's own NATS user is valid; it is made anew at each login.
+_USER_LIFETIME: Final = timedelta(hours=1)
+_VAULT_TIMEOUT_SECONDS: Final = 5
+
+
+class Connections:
+    """Implements `context.VaultCalls` and hands out the NATS client, always those of the configuration in force."""
+
+    def __init__(
+        self,
+        vault_token_file: Path,
+        *,
+        clock: Callable[[], datetime],
+        metrics: Metrics,
+        log: structlog.stdlib.BoundLogger,
+    ) -> None:
+        self._vault_token_file = vault_token_file
+        self._clock = clock
+        self._metrics = metrics
+        self._log = log
+        self._configuration: Configuration | None = None
+        self._vault: VaultSession | None = None
+        self._system: SystemClient | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def apply(self, configuration: Configuration) -> None:
+        """Use this configuration from now on. Nothing is connected yet; old clients are closed behind the scenes."""
+        old, self._configuration = self._configuration, configuration
+        vault_changed = old is None or old.vault != configuration.vault
+        if vault_changed:
+            self._retire(self._vault)
+            self._vault = VaultSession(self._make_vault(configuration.vault), self._vault_token_file)
+        # The NATS user is signed by Vault, so another Vault means another user.
+        if vault_changed or old is None or old.nats != configuration.nats:
+            self._retire(self._system)
+            self._system = SystemClient(
+                configuration.nats.urls, self._system_user, ca_bundle=configuration.nats.ca_bundle
+            )
+
+    async def call(self, function: Callable[Concatenate[Vault, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(vault, …)` with the logged-in client in a thread."""
+        if self._vault is None:
+            raise VaultUnavailable(_waiting("Vault"))
+        return await self._vault.call(function, *args, **kwargs)
+
+    def nats(self) -> NatsSystem:
+        """The hub's system account."""
+        if self._system is None:
+            raise NatsUnavailable(_waiting("NATS"))
+        return _CountedSystem(self._system, self._metrics)
+
+    async def close(self) -> None:
+        """Close all clients."""
+        self._retire(self._vault)
+        self._retire(self._system)
+        await asyncio.gather(*self._closing)
+
+    def _make_vault(self, wanted: VaultConfiguration) -> Vault:
+        settings = VaultSettings(
+            address=wanted.address,
+            ca_pem=wanted.ca_bundle,
+            namespace=wanted.namespace,
+            auth_mount=wanted.auth_mount,
+            transit_mount=wanted.transit_mount,
+            kv_mount=wanted.kv_mount,
+            timeout_seconds=_VAULT_TIMEOUT_SECONDS,
+        )
+        return Vault(settings, on_request=self._metrics.vault_request)
+
+    async def _system_user(self) -> tuple[str, str]:
+        return await system_user(self, self._clock())
+
+    def _retire(self, client: VaultSession | SystemClient | None) -> None:
+        if client is None:
+            return
+        task = asyncio.get_running_loop().create_task(self._close_quietly(client))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close_quietly(self, client: VaultSession | SystemClient) -> None:
+        try:
+            await client.close()
+        except (EdgefarmError, OSError) as error:
+            self._log.warning("a connection could not be closed in order", reason=str(error))
+
+
+async def system_user(vault: VaultCalls, now: datetime) -> tuple[str, str]:
+    """A new user of the system account, as JWT and seed: signed by Vault with the reconciler's own scoped key.
+
+    Raises NatsUnavailable while the system account has not been set up.
+    """
+    operator = await vault.call(Vault.read_document, names.OPERATOR_DOCUMENT)
+    key = await vault.call(Vault.key, names.SYSTEM_CONTROLLER_KEY)
+    if operator is None or key is None:
+        raise NatsUnavailable(
+            "NATS cannot be used yet: Vault holds no operator. Run `python -m reconciler bootstrap` once."
+        )
+    user = nkeys.generate_user()
+    claims = user_claims(
+        name="edgefarm-network-reconciler",
+        subject=user.public,
+        issuer=nkeys.encode_public(nkeys.Prefix.ACCOUNT, key.latest.public_key),
+        account=operator["systemAccount"],
+        jti=secrets.token_hex(16),
+        issued_at=int(now.timestamp()),
+        expires_at=int((now + _USER_LIFETIME).timestamp()),
+    )
+    data = jwt.signing_input(claims)
+    signature = await vault.call(Vault.sign, key.name, key.latest_version, data)
+    return jwt.assemble(data, signature), user.seed
+
+
+class _CountedSystem:
+    """Counts the requests to the system account."""
+
+    def __init__(self, system: SystemClient, metrics: Metrics) -> None:
+        self._system = system
+        self._metrics = metrics
+
+    async def push(self, account_jwt: str) -> None:
+        self._metrics.nats_request("push")
+        await self._system.push(account_jwt)
+
+    async def lookup(self, account: str) -> Sequence[AccountOnServer]:
+        self._metrics.nats_request("lookup")
+        return await self._system.lookup(account)
+
+    async def delete(self, delete_claims_jwt: str) -> None:
+        self._metrics.nats_request("delete")
+        await self._system.delete(delete_claims_jwt)
+
+
+def _waiting(what: str) -> str:
+    return f"{what} is not known yet: waiting for a valid ConfigMap {names.CONFIGMAP} in the controller namespace."
