@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from edgefarm.errors import InvalidResource
 
 #: Where the configuration is in the ConfigMap's data.
 DATA_KEY: Final = "config.yaml"
+_DNS_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,8 @@ def _keys(fields: Fields) -> KeysConfiguration:
 
 def _webhook(fields: Fields) -> WebhookConfiguration:
     configuration = WebhookConfiguration(
-        issue_certificate=fields.boolean("issueCertificate", True), hosts=fields.texts("hosts")
+        issue_certificate=fields.boolean("issueCertificate", True),
+        hosts=tuple(_host(host) for host in fields.texts("hosts", _host)),
     )
     fields.closed()
     return configuration
@@ -220,6 +224,16 @@ def _url_check(schemes: tuple[str, ...]) -> Callable[[str], None]:
             raise ValueError(f"{value!r} has no valid port: {example}") from None
 
     return check
+
+
+def _host(text: str) -> str:
+    """A DNS name as it is, or an address in its usual form (so that it compares equal to the one in a certificate)."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        if not _DNS_NAME.fullmatch(text):
+            raise ValueError(f"{text!r} is neither a DNS name nor an IP address") from None
+    return text
 
 
 def _duration(value: timedelta) -> str:

@@ -91,15 +91,16 @@ class LeaderElection:
     async def release(self) -> None:
         """Give the Lease up, so that a successor need not wait until it expires; best effort, within two seconds."""
         self.leading = False
-        lease = self._lease
-        if lease is None or self._holder() != self._candidate.identity:
-            return
-        free = deepcopy(lease)
-        now = rfc3339_micro(self._clock())
-        free["spec"].update(holderIdentity="", leaseDurationSeconds=1, renewTime=now, acquireTime=now)
+        candidate = self._candidate
         try:
             async with asyncio.timeout(2):
-                self._observe(await self._kube.replace(LEASE, free))
+                # Read afresh: a renewal may have been cut off on its way back.
+                lease = self._lease and await self._kube.get(LEASE, candidate.namespace, candidate.lease)
+                if not lease or lease["spec"].get("holderIdentity") != candidate.identity:
+                    return
+                now = rfc3339_micro(self._clock())
+                lease["spec"].update(holderIdentity="", leaseDurationSeconds=1, renewTime=now, acquireTime=now)
+                await self._kube.replace(LEASE, lease)
             self._log.info("lease released")
         except (EdgefarmError, TimeoutError) as error:
             self._log.warning("the lease could not be released", reason=str(error) or "no answer in time")
