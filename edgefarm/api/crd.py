@@ -93,7 +93,6 @@ def _schema(kind: _Kind) -> schema.Schema:
     name_rule = {
         "rule": f"self.metadata.name.matches('{schema.DNS_LABEL}')",
         "message": f"the name of a {kind.kind} must be a DNS label: 1 to 63 lower-case letters, digits or '-', no dots",
-        "fieldPath": ".metadata.name",
     }
     return schema.obj(
         {
