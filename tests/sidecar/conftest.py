@@ -1,0 +1,90 @@
+"""A world for sidecars, made once per test module, and pods that are gone after the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edgefarm.nats.claims import PermissionTemplate
+from edgefarm.vault import KubernetesAuth, Vault, VaultSettings, VaultSetup
+from localcluster.stack import Authority, OpenBao
+from reconciler.adapters.nats import SystemClient
+from tests.natskit import Hub, LocalAccount, LocalOperator
+from tests.sidecar.world import NETWORK, SidecarPod, World
+from tests.vault.reviewer import TokenReviewer
+
+
+@pytest.fixture(scope="session")
+def reviewer(authority: Authority) -> Iterator[TokenReviewer]:
+    """Issues and reviews service account tokens."""
+    server = TokenReviewer.start(authority)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Hub]:
+    """A running single-server hub."""
+    running = Hub.start(tmp_path_factory.mktemp("hub"), authority, LocalOperator())
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def vault(openbao: OpenBao, authority: Authority, reviewer: TokenReviewer) -> Vault:
+    """An administrator's client of mounts that only these tests use."""
+    settings = VaultSettings(
+        address=openbao.address,
+        ca_pem=authority.pem,
+        auth_mount="sidecar-kubernetes",
+        transit_mount="sidecar-transit",
+        kv_mount="sidecar-kv",
+    )
+    client = Vault(settings, token=openbao.root_token)
+    setup = VaultSetup(client)
+    setup.ensure_mounts()
+    setup.configure_auth(KubernetesAuth(host=reviewer.url, ca_pem=reviewer.ca_pem))
+    return client
+
+
+@pytest.fixture(scope="session")
+def account(hub: Hub) -> LocalAccount:
+    """The network's account, with an administrator beside the scoped keys of the tests."""
+    account = hub.operator.account(NETWORK)
+    account.scope("administrator", PermissionTemplate(pub_allow=(">",), sub_allow=(">",)))
+    return account
+
+
+@pytest.fixture(scope="session")
+def scopes() -> dict[str, object]:
+    """Scoped keys by service account; they stay in the account from test to test."""
+    return {}
+
+
+@pytest.fixture
+async def world(
+    vault: Vault, reviewer: TokenReviewer, hub: Hub, account: LocalAccount, scopes: dict[str, object]
+) -> AsyncIterator[World]:
+    """Everything around the sidecars of one test."""
+    system = SystemClient(hub.urls, hub.operator.system_credentials, ca_bundle=hub.authority.pem)
+    world = World(vault, reviewer, hub, system, account, hub.authority, scopes)  # type: ignore[arg-type]
+    await world.push()
+    yield world
+    await system.close()
+
+
+@pytest.fixture
+async def make_pod(world: World, work: Path) -> AsyncIterator[Callable[..., SidecarPod]]:
+    """Makes pods and starts their sidecars; ends them after the test."""
+    pods: list[SidecarPod] = []
+
+    def make(service_account: str, *, start: bool = True, **environment: str) -> SidecarPod:
+        pod = world.pod(work / f"pod-{len(pods)}", service_account, **environment)
+        pods.append(pod)
+        return pod.start() if start else pod
+
+    yield make
+    await asyncio.gather(*(asyncio.to_thread(pod.stop) for pod in pods if pod.process is not None))
