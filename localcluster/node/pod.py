@@ -1,0 +1,293 @@
+"""One pod on its node: volumes, the order of its containers, its status, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import structlog
+
+import localcluster
+from edgefarm.errors import Conflict, EdgefarmError, Refused
+from localcluster.client import PODS, Client, Json, Resource
+from localcluster.events import EventRecorder, timestamp
+from localcluster.node.container import Container, ContainerHost, Launch, Restart, Timing
+from localcluster.node.images import entrypoint, resolve_program
+from localcluster.node.launcher import Command, Launcher
+from localcluster.node.probes import ProbeTarget
+from localcluster.node.rewrite import Rewriter, expand
+from localcluster.node.sources import EnvironmentReader, MissingSource, PodFacts
+from localcluster.node.status import PodView, pod_status
+from localcluster.node.volumes import PodVolumes, VolumePlaces
+
+_REPOSITORY: Final = Path(localcluster.__file__).resolve().parent.parent
+_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What all pods of a node runner share."""
+
+    client: Client
+    launcher: Launcher
+    session: aiohttp.ClientSession
+    recorder: EventRecorder
+    images: Mapping[str, Sequence[str]]
+    timing: Timing
+    data_dir: Path
+
+
+class PodWorker:
+    """Runs one pod that is bound to one of our nodes, from its appearance to its disappearance."""
+
+    def __init__(self, pod: Json, facts: PodFacts, runtime: Runtime) -> None:
+        self.pod = pod
+        self.facts = facts
+        self._runtime = runtime
+        self._name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        self._folder = runtime.data_dir / "pods" / pod["metadata"]["uid"]
+        places = VolumePlaces(
+            pod=self._folder,
+            node_root=runtime.data_dir / "nodes" / facts.node,
+            claims=runtime.data_dir / "claims",
+        )
+        self._volumes = PodVolumes(runtime.client, pod, facts, places)
+        self._environment = EnvironmentReader(runtime.client, facts)
+        host = ContainerHost(runtime.launcher, runtime.timing, self._prepare, self._changed, self._warn)
+        self._init = self._containers("initContainers", "initContainerStatuses", host)
+        self._main = self._containers("containers", "containerStatuses", host)
+        self._initialized = False
+        self._outcome = ""
+        self._start_time = timestamp()
+        self._dirty = asyncio.Event()
+        self._deleted = asyncio.Event()
+        self._gone = False
+        self._volumes_stale = asyncio.Event()
+
+    def update(self, pod: Json) -> None:
+        """Take note of the object's present state."""
+        self.pod = pod
+        if pod["metadata"].get("deletionTimestamp"):
+            self._deleted.set()
+
+    def vanish(self) -> None:
+        """Take note that the object is gone."""
+        self._gone = True
+        self._deleted.set()
+
+    def source_changed(self, resource: Resource, name: str) -> None:
+        """A ConfigMap or Secret of the pod's namespace changed."""
+        if self._volumes.uses(resource, name):
+            self._volumes_stale.set()
+
+    async def run(self) -> None:
+        """Run the pod until its object is deleted, and finish the deletion."""
+        helpers = [asyncio.create_task(self._write_status()), asyncio.create_task(self._keep_volumes())]
+        lifecycle = asyncio.create_task(self._live())
+        try:
+            await self._deleted.wait()
+            await _cancel(lifecycle)
+            await self._stop_containers(self._grace())
+        finally:
+            await _cancel(lifecycle, *helpers)
+        await self._confirm_deletion()
+        self._volumes.remove()
+
+    async def halt(self, grace: float) -> None:
+        """Stop all containers because the node stops; the object stays."""
+        await self._stop_containers(grace)
+
+    def _containers(self, key: str, status_key: str, host: ContainerHost) -> list[Container]:
+        # A pod that ran here before (a restarted runner) goes on counting, as after the reboot of a node.
+        before = {
+            entry["name"]: entry["restartCount"] + ("waiting" not in entry["state"])
+            for entry in self.pod.get("status", {}).get(status_key) or []
+        }
+        specs = self.pod["spec"].get(key) or []
+        return [Container(spec, host, restarts=before.get(spec["name"], 0)) for spec in specs]
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        self._changed()
+        await self._make_volumes()
+        restart = Restart(self.pod["spec"].get("restartPolicy") or "Always")
+        for container in self._init:
+            if container.is_sidecar:
+                container.launch(Restart.ALWAYS)
+                await container.started.wait()
+                continue
+            container.launch(Restart.NEVER if restart is Restart.NEVER else Restart.ON_FAILURE)
+            if await container.finished() != 0:
+                await self._finish("Failed")
+                return
+        self._initialized = True
+        for container in self._main:
+            container.launch(restart)
+        codes = [await container.finished() for container in self._main]
+        await self._finish("Failed" if any(codes) else "Succeeded")
+
+    async def _finish(self, outcome: str) -> None:
+        await self._stop_sidecars(self._grace())
+        self._outcome = outcome
+        self._changed()
+
+    async def _make_volumes(self) -> None:
+        while True:
+            try:
+                await self._volumes.refresh(self.pod)
+            except (MissingSource, EdgefarmError) as error:
+                await self._warn("FailedMount", str(error))
+                await self._pause(1.0)
+            else:
+                return
+
+    async def _keep_volumes(self) -> None:
+        """Bring volumes up to date when a source changed or a token must be renewed."""
+        while True:
+            due = self._volumes.refresh_at
+            await self._pause(60.0 if due is None else max(0.0, due - time.time()))
+            try:
+                await self._volumes.refresh(self.pod)
+            except (MissingSource, EdgefarmError) as error:
+                _log.info("volumes not refreshed", pod=self._name, error=str(error))
+                await asyncio.sleep(1.0)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._volumes_stale.wait(), min(seconds, 60.0))
+        self._volumes_stale.clear()
+
+    def _grace(self) -> float:
+        metadata, spec = self.pod["metadata"], self.pod["spec"]
+        seconds = metadata.get("deletionGracePeriodSeconds", spec.get("terminationGracePeriodSeconds", 30))
+        return 0.1 if self._gone else float(min(seconds, self._runtime.timing.grace_max))
+
+    async def _stop_containers(self, grace: float) -> None:
+        plain = [container for container in self._init if not container.is_sidecar]
+        await asyncio.gather(*(container.stop(grace) for container in [*plain, *self._main]))
+        await self._stop_sidecars(grace)
+
+    async def _stop_sidecars(self, grace: float) -> None:
+        for container in reversed(self._init):
+            if container.is_sidecar:
+                await container.stop(grace)
+
+    async def _confirm_deletion(self) -> None:
+        metadata = self.pod["metadata"]
+        while not self._gone:
+            try:
+                await self._runtime.client.delete(
+                    PODS, metadata["name"], metadata["namespace"], uid=metadata["uid"], grace_seconds=0
+                )
+            except EdgefarmError as error:
+                _log.warning("pod not deleted", pod=self._name, error=str(error))
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    # -- status ------------------------------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        self._dirty.set()
+
+    async def _warn(self, reason: str, message: str) -> None:
+        await self._runtime.recorder.record(self.pod, reason, message, warning=True)
+
+    async def _write_status(self) -> None:
+        written: Json = {}
+        metadata = self.pod["metadata"]
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            view = PodView(
+                facts=self.facts,
+                start_time=self._start_time,
+                init=[container.view for container in self._init],
+                main=[container.view for container in self._main],
+                initialized=self._initialized,
+                outcome=self._outcome,
+            )
+            present = {**self.pod, "status": written or self.pod.get("status", {})}
+            status = pod_status(present, view, timestamp())
+            if status == written:
+                continue
+            # The uid keeps us from writing to a younger pod of the same name.
+            change = {"metadata": {"uid": metadata["uid"]}, "status": status}
+            try:
+                await self._runtime.client.patch(
+                    PODS, metadata["name"], change, metadata["namespace"], subresource="status"
+                )
+                written = status
+            except (Conflict, Refused) as error:
+                _log.info("pod status refused", pod=self._name, error=str(error))
+            except EdgefarmError as error:
+                _log.info("pod status not written", pod=self._name, error=str(error))
+                self._dirty.set()
+                await asyncio.sleep(0.5)
+
+    # -- containers --------------------------------------------------------------------------------------------------
+
+    async def _prepare(self, spec: Json) -> Launch:
+        program = entrypoint(spec.get("image", ""), self._runtime.images)  # refuses an unknown image in any case
+        argv = list(spec.get("command") or program) + list(spec.get("args") or [])
+        rewrite = Rewriter(self._volumes.mounts(spec), self.facts.pod_ip)
+        home = self._folder / "containers" / spec["name"]
+        home.mkdir(parents=True, exist_ok=True)
+        env = self._base_environment(home)
+        for name, value in await self._environment.read(self.pod, spec):
+            env[name] = rewrite(expand(value, env))
+        metadata = self.pod["metadata"]
+        command = Command(
+            name=f"{self._name}/{spec['name']}",
+            argv=tuple(resolve_program([rewrite(expand(part, env)) for part in argv])),
+            env=env,
+            cwd=_working_directory(spec, rewrite, home),
+            log=self._runtime.data_dir / "logs" / f"{metadata['namespace']}_{metadata['name']}_{spec['name']}.log",
+        )
+
+        async def execute(argv: list[str], seconds: float) -> str | None:
+            beside = Command(
+                name=f"{command.name} (exec)",
+                argv=tuple(resolve_program([rewrite(part) for part in argv])),
+                env=env,
+                cwd=command.cwd,
+                log=home / ".exec.log",
+            )
+            return await self._runtime.launcher.run(beside, seconds)
+
+        ports = {port["name"]: port["containerPort"] for port in spec.get("ports") or [] if "name" in port}
+        return Launch(command, ProbeTarget(self._runtime.session, self.facts.pod_ip, ports, rewrite, execute))
+
+    def _base_environment(self, home: Path) -> dict[str, str]:
+        connection = self._runtime.client.connection
+        return {
+            "PATH": f"{Path(sys.executable).parent}:{_SYSTEM_PATH}",
+            "HOME": str(home),
+            "HOSTNAME": self.pod["spec"].get("hostname") or self.pod["metadata"]["name"],
+            "PYTHONPATH": str(_REPOSITORY),
+            "PYTHONUNBUFFERED": "1",
+            "KUBERNETES_SERVICE_HOST": connection.host,
+            "KUBERNETES_SERVICE_PORT": str(connection.port),
+        }
+
+
+def _working_directory(spec: Json, rewrite: Rewriter, home: Path) -> Path:
+    wanted = spec.get("workingDir")
+    real = Path(rewrite(wanted)) if wanted else home
+    return real if os.path.isdir(real) else home
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,86 @@
+"""Which nodes a pod may run on: labels, required node affinity and taints. Plain functions of raw objects."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from localcluster.client import Json
+from localcluster.workloads.pods import condition, matches_labels
+
+#: What a DaemonSet's pods tolerate beyond their template, as in Kubernetes.
+DAEMON_TOLERATIONS: Final = [
+    {"key": f"node.kubernetes.io/{taint}", "operator": "Exists", "effect": effect}
+    for taint, effect in (
+        ("not-ready", "NoExecute"),
+        ("unreachable", "NoExecute"),
+        ("disk-pressure", "NoSchedule"),
+        ("memory-pressure", "NoSchedule"),
+        ("pid-pressure", "NoSchedule"),
+        ("unschedulable", "NoSchedule"),
+    )
+]
+
+
+def misfit(spec: Json, node: Json) -> str:
+    """Why a pod with this spec cannot be placed on the node; empty when it can. It need not be ready."""
+    labels = node["metadata"].get("labels") or {}
+    if not matches_labels(spec.get("nodeSelector") or {}, labels) or not _matches_affinity(spec, node):
+        return "node(s) didn't match Pod's node affinity/selector"
+    for taint in _taints(node):
+        if taint["effect"] != "PreferNoSchedule" and not _tolerates(spec.get("tolerations") or [], taint):
+            return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
+    return ""
+
+
+def is_node_ready(node: Json) -> bool:
+    return condition(node, "Ready").get("status") == "True"
+
+
+def _taints(node: Json) -> list[Json]:
+    taints = list(node.get("spec", {}).get("taints") or [])
+    if node.get("spec", {}).get("unschedulable"):
+        taints.append({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"})
+    return taints
+
+
+def _tolerates(tolerations: list[Json], taint: Json) -> bool:
+    for entry in tolerations:
+        if entry.get("effect") and entry["effect"] != taint["effect"]:
+            continue
+        if entry.get("operator") == "Exists":
+            if entry.get("key") in (None, "", taint["key"]):
+                return True
+        elif entry.get("key") == taint["key"] and entry.get("value", "") == taint.get("value", ""):
+            return True
+    return False
+
+
+def _matches_affinity(spec: Json, node: Json) -> bool:
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return True
+    labels = node["metadata"].get("labels") or {}
+    fields = {"metadata.name": node["metadata"]["name"]}
+    return any(
+        all(_matches(entry, labels) for entry in term.get("matchExpressions") or [])
+        and all(_matches(entry, fields) for entry in term.get("matchFields") or [])
+        for term in required["nodeSelectorTerms"]
+    )
+
+
+def _matches(requirement: Json, values: dict[str, str]) -> bool:
+    value, wanted = values.get(requirement["key"]), requirement.get("values") or []
+    match requirement["operator"]:
+        case "In":
+            return value in wanted
+        case "NotIn":
+            return value not in wanted
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt":
+            return value is not None and int(value) > int(wanted[0])
+        case _:
+            return value is not None and int(value) < int(wanted[0])
