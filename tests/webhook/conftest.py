@@ -23,8 +23,9 @@ from edgefarm import names
 from localcluster.process import LocalProcess, free_port
 from localcluster.stack import Authority
 from webhook.annotations import Mode
-from webhook.decide import Inject, decide
+from webhook.decide import Decision, Inject, decide
 from webhook.inject import inject
+from webhook.pod import check_shape
 from webhook.settings import Injection, Vault
 
 Json = dict[str, Any]
@@ -68,11 +69,16 @@ def make_review(obj: Any, **request: Any) -> Json:
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": base | request}
 
 
+def decision_on(pod: Json, namespace: str = "team-a", settings: Injection = SETTINGS) -> Decision:
+    """What is decided about a pod."""
+    return decide(check_shape(pod), namespace, settings)
+
+
 def operations_for(pod: Json, settings: Injection = SETTINGS) -> list[Json]:
-    """What decide and inject say about a pod that must be injected."""
-    decision = decide(pod, "team-a", settings)
+    """The patch for a pod that must be injected."""
+    decision = decision_on(pod, "team-a", settings)
     assert isinstance(decision, Inject), decision
-    return inject(pod, decision.plan, settings)
+    return inject(check_shape(pod), decision.plan, settings)
 
 
 def injected(pod: Json, settings: Injection = SETTINGS) -> Json:
@@ -180,27 +186,31 @@ def install_certificate(authority: Authority, folder: Path, name: str) -> None:
 StartWebhook = Callable[..., Webhook]
 
 
-@pytest.fixture
-def start_webhook(tmp_path: Path, authority: Authority) -> Iterator[StartWebhook]:
-    """Start webhook processes; they are stopped at the end of the test."""
-    started: list[LocalProcess] = []
+class _Processes:
+    """Starts webhooks and remembers them."""
 
-    def start(*, certificate: bool = True, **environment: str) -> Webhook:
-        folder = tmp_path / "certificates"
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        self._folder = folder
+        self._authority = authority
+        self._started: list[LocalProcess] = []
+
+    def start(self, *, certificate: bool = True, wait: bool = True, **environment: str) -> Webhook:
+        """Start one more; `environment` replaces or adds variables. Returns when it is healthy, or ready."""
+        folder = self._folder / "certificates"
         folder.mkdir(exist_ok=True)
         if certificate:
-            install_certificate(authority, folder, f"webhook-{len(started)}-{tmp_path.name}")
+            install_certificate(self._authority, folder, f"{self._folder.name}-{len(self._started)}")
         port, health_port = free_port(), free_port()
         process = LocalProcess.start(
             "webhook",
             [sys.executable, "-m", "webhook"],
-            log=tmp_path / "webhook.log",
+            log=self._folder / f"webhook-{len(self._started)}.log",
             env={
                 "PATH": os.environ["PATH"],
                 "EDGEFARM_SIDECAR_IMAGE": SETTINGS.image,
                 "EDGEFARM_VAULT_ADDR": SETTINGS.vault.address,
                 "EDGEFARM_NATS_URL": SETTINGS.nats_url,
-                "EDGEFARM_CA_FILE": str(authority.certificate),
+                "EDGEFARM_CA_FILE": str(self._authority.certificate),
                 "EDGEFARM_WEBHOOK_HOST": "127.0.0.1",
                 "EDGEFARM_WEBHOOK_PORT": str(port),
                 "EDGEFARM_WEBHOOK_HEALTH_PORT": str(health_port),
@@ -209,19 +219,30 @@ def start_webhook(tmp_path: Path, authority: Authority) -> Iterator[StartWebhook
             }
             | environment,
         )
-        started.append(process)
-        webhook = Webhook(process, port, health_port, folder, authority)
-        process.wait_until(lambda: webhook.get("/healthz")[0] == 200, "healthy")
-        if certificate:
+        self._started.append(process)
+        webhook = Webhook(process, port, health_port, folder, self._authority)
+        if wait:
+            process.wait_until(lambda: webhook.get("/healthz")[0] == 200, "healthy")
+        if wait and certificate:
             process.wait_until(webhook.is_ready, "ready")
         return webhook
 
-    yield start
-    for process in started:
-        process.stop()
+    def stop(self) -> None:
+        for process in self._started:
+            process.stop()
 
 
 @pytest.fixture
-def webhook(start_webhook: StartWebhook) -> Webhook:
-    """A ready webhook."""
-    return start_webhook()
+def start_webhook(tmp_path: Path, authority: Authority) -> Iterator[StartWebhook]:
+    """Start webhook processes; they are stopped at the end of the test."""
+    processes = _Processes(tmp_path, authority)
+    yield processes.start
+    processes.stop()
+
+
+@pytest.fixture(scope="module")
+def webhook(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Webhook]:
+    """A ready webhook that the tests of a module share."""
+    processes = _Processes(tmp_path_factory.mktemp("webhook"), authority)
+    yield processes.start()
+    processes.stop()

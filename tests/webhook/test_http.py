@@ -11,7 +11,7 @@ import jsonpatch
 import pytest
 
 from edgefarm import names
-from tests.webhook.conftest import Webhook, make_pod, make_review, patch_of, sidecar_of
+from tests.webhook.conftest import StartWebhook, Webhook, make_pod, make_review, patch_of, sidecar_of
 from webhook.app import MAX_BODY
 
 
@@ -102,7 +102,7 @@ def test_whatever_is_not_the_creation_of_a_pod_is_allowed_unchanged(
 
 _REVIEW = make_review(make_pod())
 _V1BETA1 = _REVIEW | {"apiVersion": "admission.k8s.io/v1beta1"}
-_BAD_BODIES = {
+_BAD_BODIES: dict[str, Any] = {
     "nothing": b"",
     "garbage": b"\x00\xff\xfe garbage",
     "half": json.dumps(_REVIEW).encode()[:-20],
@@ -191,10 +191,12 @@ def test_a_chunked_body_is_read_and_limited_like_any_other(webhook: Webhook) -> 
 
 def test_bytes_that_are_not_http_or_not_tls_harm_nobody(webhook: Webhook) -> None:
     context = ssl.create_default_context(cafile=str(webhook.authority.certificate))
-    with socket.create_connection(("127.0.0.1", webhook.port), timeout=5) as plain:
-        with context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
-            connection.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
-            assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+    with (
+        socket.create_connection(("127.0.0.1", webhook.port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        connection.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")
     with socket.create_connection(("127.0.0.1", webhook.port), timeout=5) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         plain.recv(1000)
@@ -212,7 +214,8 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(webhook: We
     assert "Traceback" not in webhook.process.log.read_text()
 
 
-def test_decisions_are_counted_and_logged_without_the_contents_of_pods(webhook: Webhook) -> None:
+def test_decisions_are_counted_and_logged_without_the_contents_of_pods(start_webhook: StartWebhook) -> None:
+    webhook = start_webhook()
     secret = "correct horse battery staple"
     pod = make_pod(containers=[{"name": "app", "env": [{"name": "PASSWORD", "value": secret}]}])
     webhook.admit(make_review(pod))
