@@ -11,6 +11,7 @@
     └── Unavailable              an outside system did not answer, or not yet: try again
         ├── VaultUnavailable
         ├── NatsUnavailable
+        │   └── AccountNotStored a server does not hold the account as it was pushed
         └── KubernetesUnavailable
     └── Refused                  an outside system answered, and the answer is no
         ├── VaultRefused
@@ -81,6 +82,10 @@ class VaultUnavailable(Unavailable):
 
 class NatsUnavailable(Unavailable):
     """No NATS server answered in time."""
+
+
+class AccountNotStored(NatsUnavailable):
+    """A server took an account, but what it has stored under it is still something else."""
 
 
 class KubernetesUnavailable(Unavailable):

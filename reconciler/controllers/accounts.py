@@ -1,0 +1,122 @@
+"""Owns NATS accounts on the servers: signs them with Vault, pushes them, reads them back, deletes them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edgefarm import names
+from edgefarm.errors import AccountNotStored, NatsUnavailable
+from edgefarm.nats import jwt
+from edgefarm.nats.claims import ScopedKey, delete_claims
+from edgefarm.vault import Vault
+from reconciler.configuration import VaultConfiguration
+from reconciler.context import Context
+from reconciler.desired.account import Accountable, Comparison, Envelope, claims_of, compare, next_issued_at
+
+#: The key that signs, and the version of it that servers know.
+_ISSUER: Final = names.OPERATOR_SIGNING_KEYS[0]
+_ISSUER_VERSION: Final = 1
+#: Seconds that servers may take to store what they were sent.
+_PATIENCE: Final = 5.0
+_INTERVAL: Final = 0.05
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """Public facts of the operator, and the Vault they were read from."""
+
+    vault: VaultConfiguration | None
+    signing_keys: tuple[str, ...]
+
+    @property
+    def issuer(self) -> str:
+        return self.signing_keys[0]
+
+
+class Accounts:
+    """The accounts of all networks."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._known: _Operator | None = None
+
+    async def ensure(
+        self, network: Accountable, account: str, keys: Sequence[ScopedKey]
+    ) -> tuple[Comparison, list[str]]:
+        """Make all servers hold the account exactly so; return how it was before, and the servers' names.
+
+        Raises AccountNotStored when a server goes on holding something else, NatsUnavailable, NatsRefused, and what
+        Vault raises.
+        """
+        operator = await self._operator()
+        wanted = claims_of(network, account, keys, Envelope(operator.issuer, secrets.token_hex(16), 0))
+        answers = await self._context.nats().lookup(account)
+        before = compare(answers, wanted, operator.signing_keys)
+        if not before.equal:
+            issued_at = next_issued_at(self._context.clock(), before.newest_issued_at)
+            token = await self._sign({**wanted, "iat": issued_at})
+            await self._context.nats().push(token)
+            await self._read_back(account, wanted, operator.signing_keys)
+        return before, sorted({answer.server for answer in answers})
+
+    async def delete(self, accounts: Collection[str]) -> None:
+        """Remove accounts from all servers and see that they are gone; absent ones are fine."""
+        present = [account for account in sorted(accounts) if await self._holders(account)]
+        if not present:
+            return
+        operator = await self._operator()
+        claims = delete_claims(
+            accounts=present,
+            issuer=operator.issuer,
+            jti=secrets.token_hex(16),
+            issued_at=int(self._context.clock().timestamp()),
+        )
+        await self._context.nats().delete(await self._sign(claims))
+        deadline = _now() + _PATIENCE
+        for account in present:
+            while holders := await self._holders(account):
+                if _now() > deadline:
+                    raise AccountNotStored(f"The account {account} was deleted, but is still held by {_join(holders)}.")
+                await asyncio.sleep(_INTERVAL)
+
+    async def _read_back(self, account: str, wanted: Mapping[str, Any], trusted: Collection[str]) -> None:
+        deadline = _now() + _PATIENCE
+        while True:
+            stored = compare(await self._context.nats().lookup(account), wanted, trusted)
+            if stored.equal:
+                return
+            if _now() > deadline:
+                self._known = None  # perhaps it is we who have an outdated idea of the operator
+                wrong = _join([*stored.missing, *stored.differing])
+                raise AccountNotStored(f"The account was pushed, but what NATS server {wrong} holds is something else.")
+            await asyncio.sleep(_INTERVAL)
+
+    async def _holders(self, account: str) -> list[str]:
+        return [answer.server for answer in await self._context.nats().lookup(account) if answer.jwt is not None]
+
+    async def _sign(self, claims: Mapping[str, Any]) -> str:
+        payload = jwt.signing_input(claims)
+        return jwt.assemble(payload, await self._context.vault.call(Vault.sign, _ISSUER, _ISSUER_VERSION, payload))
+
+    async def _operator(self) -> _Operator:
+        """The operator's public keys, which never change, so they are read once from each Vault."""
+        configuration = self._context.configuration()
+        vault = configuration.vault if configuration else None
+        if self._known is None or self._known.vault != vault:
+            document = await self._context.vault.call(Vault.read_document, names.OPERATOR_DOCUMENT)
+            if not document or not document.get("signingKeys"):
+                raise NatsUnavailable("Vault holds no operator yet: run `python -m reconciler bootstrap` once.")
+            self._known = _Operator(vault, tuple(document["signingKeys"]))
+        return self._known
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _join(servers: Sequence[str]) -> str:
+    return ", ".join(servers)

@@ -1,0 +1,118 @@
+"""Reads and writes what Vault holds for one network: transit keys, roles, policies, access documents. No decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from edgefarm import names
+from edgefarm.vault import TransitKey, Vault
+from reconciler.concurrency import all_of, together
+from reconciler.context import VaultCalls
+from reconciler.desired.grants import GrantWrites, VaultGrants
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VaultNames:
+    """What there is for a network, by name. `policies` are Vault policies, `documents` full paths."""
+
+    keys: tuple[str, ...]
+    roles: tuple[str, ...]
+    policies: tuple[str, ...]
+    documents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VaultObjects:
+    """The same with content; `account` is the identity key of the network's account."""
+
+    account: TransitKey | None
+    keys: Mapping[str, TransitKey]
+    grants: VaultGrants
+
+
+class NetworkVault:
+    """The part of Vault that belongs to one network. Independent requests run at the same time."""
+
+    def __init__(self, vault: VaultCalls, network: str) -> None:
+        self._vault = vault
+        self._network = network
+        self._account = names.account_key(network)
+
+    async def names(self) -> VaultNames:
+        """List everything."""
+        keys, roles, policies, documents = await together(
+            self._vault.call(Vault.keys),
+            self._vault.call(Vault.roles),
+            self._vault.call(Vault.policies),
+            self._vault.call(Vault.list_documents, names.access_document_prefix(self._network)),
+        )
+        key_prefix, role_prefix = names.policy_key_prefix(self._network), names.grant_role_prefix(self._network)
+        return VaultNames(
+            keys=tuple(name for name in keys if name == self._account or name.startswith(key_prefix)),
+            roles=tuple(name for name in roles if name.startswith(role_prefix)),
+            policies=tuple(name for name in policies if name.startswith(names.vault_policy(role_prefix))),
+            documents=tuple(documents),
+        )
+
+    async def read(self) -> VaultObjects:
+        """Everything, with content."""
+        found = await self.names()
+        keys, roles, policies, documents = await together(
+            self._each(found.keys, lambda name: self._vault.call(Vault.key, name)),
+            self._each(found.roles, lambda name: self._vault.call(Vault.role, name)),
+            self._each(found.policies, lambda name: self._vault.call(Vault.policy, name)),
+            self._each(found.documents, lambda path: self._vault.call(Vault.read_document, path)),
+        )
+        account = keys.pop(self._account, None)
+        return VaultObjects(account, keys, VaultGrants(roles, policies, documents))
+
+    async def create_account_key(self) -> TransitKey:
+        """Make the identity of the network's account."""
+        return await self._vault.call(Vault.create_key, self._account)
+
+    async def create_key(self, name: str) -> TransitKey:
+        """Make a Policy's key."""
+        return await self._vault.call(Vault.create_key, name)
+
+    async def replace_key(self, name: str) -> TransitKey:
+        """Make a Policy's key anew: nothing that the old one signed is worth anything once the account has the new."""
+        await self._vault.call(Vault.delete_key, name)
+        return await self._vault.call(Vault.create_key, name)
+
+    async def rotate_key(self, name: str) -> TransitKey:
+        """Add a version to a Policy's key."""
+        return await self._vault.call(Vault.rotate_key, name)
+
+    async def revoke(self, roles: Iterable[str]) -> None:
+        """End what grants allow: first what tokens in use may do, then that there are new ones."""
+        wanted = list(roles)
+        await all_of([self._vault.call(Vault.delete_policy, names.vault_policy(role)) for role in wanted])
+        await all_of([self._vault.call(Vault.delete_role, role) for role in wanted])
+
+    async def write_grants(self, writes: GrantWrites) -> None:
+        """Bring policies, roles and documents into their wanted state."""
+        await all_of(
+            [
+                *(self._vault.call(Vault.write_policy, name, text) for name, text in writes.policies.items()),
+                *(self._vault.call(Vault.write_role, role) for role in writes.roles),
+                *(self._vault.call(Vault.write_document, path, data) for path, data in writes.documents.items()),
+            ]
+        )
+
+    async def delete_documents(self, paths: Iterable[str]) -> None:
+        """Delete access documents."""
+        await all_of([self._vault.call(Vault.delete_document, path) for path in paths])
+
+    async def delete_keys(self, keys: Iterable[str]) -> None:
+        """Delete transit keys for good."""
+        await all_of([self._vault.call(Vault.delete_key, name) for name in keys])
+
+    async def _each(self, found: Iterable[str], read: Callable[[str], Awaitable[T | None]]) -> dict[str, T]:
+        wanted = list(found)
+        values = await all_of([read(name) for name in wanted])
+        # What was deleted between listing and reading is simply not there.
+        return {name: value for name, value in zip(wanted, values, strict=True) if value is not None}

@@ -1,0 +1,114 @@
+"""Owns how Networks and Policies are read from raw JSON without ever failing: a mistake becomes part of the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgefarm import names
+from edgefarm.api.network import Network
+from edgefarm.api.policy import Policy
+from edgefarm.errors import EdgefarmError, InvalidResource
+
+
+@dataclass(frozen=True)
+class FoundNetwork:
+    """A Network object as it was found.
+
+    `network` is None when the spec cannot be used; `problem` then says why. `namespaces` are known even so, because who
+    belongs to a network must not change with a typing mistake in one of its other fields.
+    """
+
+    name: str
+    namespaces: tuple[str, ...]
+    deleting: bool
+    network: Network | None = None
+    problem: str = ""
+
+    @classmethod
+    def read(cls, obj: Mapping[str, Any]) -> FoundNetwork:
+        """From raw JSON as the API server sends it."""
+        meta = obj["metadata"]
+        network, problem = None, ""
+        try:
+            network = Network.parse(obj)
+        except EdgefarmError as error:
+            problem = str(error)
+        return cls(
+            name=meta["name"],
+            namespaces=cls.listed_namespaces(obj),
+            deleting="deletionTimestamp" in meta,
+            network=network,
+            problem=problem,
+        )
+
+    @staticmethod
+    def listed_namespaces(obj: Mapping[str, Any]) -> tuple[str, ...]:
+        """What can be read of `spec.namespaces`, without duplicates."""
+        return _texts(_spec(obj).get("namespaces"))
+
+
+@dataclass(frozen=True)
+class FoundPolicy:
+    """A Policy object as it was found; `policy` is None when the spec cannot be used, and `problem` says why.
+
+    A mistake in an annotation about keys only disables that annotation (`annotation_problem`): it must not cut anybody
+    off.
+    """
+
+    namespace: str
+    name: str
+    network: str | None
+    deleting: bool = False
+    policy: Policy | None = None
+    problem: str = ""
+    annotation_problem: str = ""
+
+    @classmethod
+    def read(cls, obj: Mapping[str, Any]) -> FoundPolicy:
+        """From raw JSON as the API server sends it."""
+        meta = obj["metadata"]
+        policy, problem, annotation_problem = _read_policy(obj)
+        return cls(
+            namespace=meta.get("namespace", ""),
+            name=meta["name"],
+            network=cls.named_network(obj),
+            deleting="deletionTimestamp" in meta,
+            policy=policy,
+            problem=problem,
+            annotation_problem=annotation_problem,
+        )
+
+    @staticmethod
+    def named_network(obj: Mapping[str, Any]) -> str | None:
+        """What `spec.network` says, if it is text."""
+        named = _spec(obj).get("network")
+        return named if isinstance(named, str) else None
+
+
+def _read_policy(obj: Mapping[str, Any]) -> tuple[Policy | None, str, str]:
+    try:
+        return Policy.parse(obj), "", ""
+    except InvalidResource as error:
+        if not error.field.startswith("metadata.annotations"):
+            return None, str(error), ""
+        annotation_problem = str(error)
+    except EdgefarmError as error:
+        return None, str(error), ""
+    policy, problem, _ = _read_policy({**obj, "metadata": _without_key_annotations(obj["metadata"])})
+    return policy, problem, annotation_problem
+
+
+def _without_key_annotations(meta: Mapping[str, Any]) -> dict[str, Any]:
+    ours = (names.ANNOTATION_ROTATE_KEYS_AT, names.ANNOTATION_REVOKE_KEYS_BEFORE)
+    return {**meta, "annotations": {key: value for key, value in meta["annotations"].items() if key not in ours}}
+
+
+def _spec(obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    spec = obj.get("spec")
+    return spec if isinstance(spec, Mapping) else {}
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item for item in value if isinstance(item, str))) if isinstance(value, list) else ()
