@@ -29,6 +29,8 @@ T = TypeVar("T")
 #: How long the reconciler's own NATS user is valid; it is made anew at each login.
 _USER_LIFETIME: Final = timedelta(hours=1)
 _VAULT_TIMEOUT_SECONDS: Final = 5
+#: The bootstrap has put the first version of this key into the system account, for good.
+_SYSTEM_KEY_VERSION: Final = 1
 
 
 class Connections:
@@ -127,14 +129,14 @@ async def system_user(vault: VaultCalls, now: datetime) -> tuple[str, str]:
     claims = user_claims(
         name="edgefarm-network-reconciler",
         subject=user.public,
-        issuer=nkeys.encode_public(nkeys.Prefix.ACCOUNT, key.latest.public_key),
+        issuer=nkeys.encode_public(nkeys.Prefix.ACCOUNT, key.versions[_SYSTEM_KEY_VERSION].public_key),
         account=operator["systemAccount"],
         jti=secrets.token_hex(16),
         issued_at=int(now.timestamp()),
         expires_at=int((now + _USER_LIFETIME).timestamp()),
     )
     data = jwt.signing_input(claims)
-    signature = await vault.call(Vault.sign, key.name, key.latest_version, data)
+    signature = await vault.call(Vault.sign, key.name, _SYSTEM_KEY_VERSION, data)
     return jwt.assemble(data, signature), user.seed
 
 

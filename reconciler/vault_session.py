@@ -19,18 +19,20 @@ T = TypeVar("T")
 _THREADS: Final = 16
 #: Log in again when so much of the token's life has passed.
 _RENEW_AT: Final = 0.8
-#: Seconds after a login in which a 403 is taken for what it says rather than for a token that has expired.
-_FRESH: Final = 5.0
 _FORBIDDEN: Final = 403
 
 
 class VaultSession:
     """One Vault client that is logged in as the reconciler whenever it is used."""
 
-    def __init__(self, vault: Vault, token_file: Path) -> None:
-        """`token_file` holds the projected service account token for Vault; it is read at each login."""
+    def __init__(self, vault: Vault, token_file: Path, *, fresh_seconds: float = 5.0) -> None:
+        """`token_file` holds the projected service account token for Vault; it is read at each login.
+
+        A 403 within `fresh_seconds` of a login is taken for what it says rather than for a token that has expired.
+        """
         self._vault = vault
         self._token_file = token_file
+        self._fresh_seconds = fresh_seconds
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="vault")
         self._login = asyncio.Lock()
         self._since = 0.0
@@ -43,7 +45,7 @@ class VaultSession:
         try:
             return await self._run(call)
         except VaultRefused as error:
-            if error.status != _FORBIDDEN or self._now() - began < _FRESH:
+            if error.status != _FORBIDDEN or self._now() - began < self._fresh_seconds:
                 raise
         await self._logged_in(not_of=began)
         return await self._run(call)

@@ -1,0 +1,78 @@
+"""Fixtures of the runtime's tests: a bootstrapped Vault of its own, and settings."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from edgefarm.vault import KubernetesAuth, Vault, VaultSettings
+from localcluster.stack import Authority, OpenBao
+from reconciler.bootstrap import BootstrapResult, BootstrapSettings, bootstrap
+from reconciler.settings import Settings, read_settings
+from tests.vault.reviewer import TokenReviewer
+
+
+@dataclass(frozen=True)
+class BootstrappedVault:
+    """Mounts that the bootstrap has set up, an administrator's client of them, and who issues tokens."""
+
+    admin: Vault
+    result: BootstrapResult
+    reviewer: TokenReviewer
+
+    @property
+    def settings(self) -> VaultSettings:
+        return self.admin.settings
+
+
+@pytest.fixture(scope="session")
+def reviewer(authority: Authority) -> Iterator[TokenReviewer]:
+    """Issues service account tokens and reviews them for Vault."""
+    server = TokenReviewer.start(authority)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def bootstrapped(openbao: OpenBao, authority: Authority, reviewer: TokenReviewer) -> BootstrappedVault:
+    """Vault after the bootstrap, in mounts of its own."""
+    settings = VaultSettings(
+        address=openbao.address,
+        ca_pem=authority.pem,
+        auth_mount="runtime-kubernetes",
+        transit_mount="runtime-transit",
+        kv_mount="runtime-kv",
+    )
+    admin = Vault(settings, token=openbao.root_token)
+    wanted = BootstrapSettings(
+        kubernetes=KubernetesAuth(host=reviewer.url, ca_pem=reviewer.ca_pem),
+        controller_namespace="network",
+        controller_service_account="network-controller",
+    )
+    result = bootstrap(admin, wanted, now=datetime.now(UTC), random=lambda: secrets.token_hex(16))
+    return BootstrappedVault(admin, result, reviewer)
+
+
+@pytest.fixture
+def token_file(work: Path, reviewer: TokenReviewer) -> Path:
+    """The reconciler's projected token for Vault."""
+    path = work / "vault-token"
+    path.write_text(reviewer.token("network", "network-controller"))
+    return path
+
+
+@pytest.fixture
+def settings(work: Path) -> Settings:
+    """What a reconciler's environment says."""
+    return read_settings(
+        {
+            "EDGEFARM_POD_NAME": "controller-0",
+            "KUBECONFIG": str(work / "kubeconfig"),
+            "EDGEFARM_VAULT_TOKEN_FILE": str(work / "vault-token"),
+        }
+    )
