@@ -6,16 +6,23 @@ may end at any line and be repeated.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from edgefarm import names
-from edgefarm.errors import InvalidCredential, VaultRefused
+from edgefarm.errors import InvalidCredential, VaultRefused, VaultUnavailable
 from edgefarm.nats import claims, jwt, nkeys, serverconfig
 from edgefarm.vault import KubernetesAuth, Role, TransitKey, Vault, VaultSetup
 from reconciler.controller_grant import controller_policy, controller_role
+
+#: A new KV mount is busy with itself for some milliseconds.
+_KV_ATTEMPTS: Final = 100
+_KV_PAUSE_SECONDS: Final = 0.1
+#: These keys are identities, known to servers by their public key: the first version counts, whatever came later.
+_IDENTITY_VERSION: Final = 1
 
 #: Told what is being done, one short line each.
 Progress = Callable[[str], None]
@@ -79,16 +86,19 @@ def bootstrap(
     now: datetime,
     random: Callable[[], str],
     progress: Progress = lambda _: None,
+    pause: Callable[[float], None] = time.sleep,
 ) -> BootstrapResult:
     """Bring Vault into the state that the reconciler needs, and return the operator's public facts.
 
-    `vault` holds an administrator's token; `random` gives unguessable, never repeated text (for `jti`). A second run
+    `vault` holds an administrator's token; `random` gives unguessable, never repeated text (for `jti`);
+    `pause` waits that many seconds. A second run
     finds the same facts and writes nothing, except the auth configuration when that holds a reviewer token. Raises
     VaultUnavailable (run it again) and VaultRefused.
     """
     setup = VaultSetup(vault)
     progress("mounts")
     setup.ensure_mounts()
+    _await_documents(setup, pause)
     progress("Kubernetes auth")
     setup.configure_auth(settings.kubernetes)
     progress("the reconciler's policy and role")
@@ -97,6 +107,14 @@ def bootstrap(
     keys = _ensure_keys(vault)
     progress("operator and system account")
     return _ensure_operator(vault, keys, lambda: _issue(vault, keys, settings.operator_name, now=now, random=random))
+
+
+def _await_documents(setup: VaultSetup, pause: Callable[[float], None]) -> None:
+    for _ in range(_KV_ATTEMPTS):
+        if setup.documents_ready():
+            return
+        pause(_KV_PAUSE_SECONDS)
+    raise VaultUnavailable("the new KV mount does not become ready: run the bootstrap again in a minute")
 
 
 def _grant_controller(vault: Vault, settings: BootstrapSettings) -> None:
@@ -203,10 +221,6 @@ def _issue(
 def _sign(vault: Vault, key: TransitKey, body: dict[str, Any]) -> str:
     payload = jwt.signing_input(body)
     return jwt.assemble(payload, vault.sign(key.name, _IDENTITY_VERSION, payload))
-
-
-#: These keys are identities, known to servers by their public key: the first version counts, whatever came later.
-_IDENTITY_VERSION = 1
 
 
 def _operator_public(key: TransitKey) -> str:

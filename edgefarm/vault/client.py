@@ -91,8 +91,8 @@ class Vault:
 
     def key(self, name: str) -> TransitKey | None:
         """The public side of a key, or None. One request."""
-        answer = self.transport.send(_READ_KEY, f"{self._transit}/keys/{name}")
-        return None if answer is None else decode_key(name, answer["data"])
+        data = self.transport.read(_READ_KEY, f"{self._transit}/keys/{name}")
+        return None if data is None else decode_key(name, data)
 
     def keys(self) -> list[str]:
         """Names of all keys, sorted. One request."""
@@ -129,9 +129,8 @@ class Vault:
     def sign(self, name: str, version: int, data: bytes) -> bytes:
         """The raw ed25519 signature (64 bytes) of `data` by one version of a key."""
         body = {"input": base64.b64encode(data).decode(), "key_version": version}
-        answer = self.transport.send(_SIGN, f"{self._transit}/sign/{name}", body)
-        signature = str(((answer or {}).get("data") or {}).get("signature"))
-        return decode_signature(signature, version)
+        answer = self.transport.read(_SIGN, f"{self._transit}/sign/{name}", body) or {}
+        return decode_signature(str(answer.get("signature")), version)
 
     def _key_written(self, name: str, answer: Mapping[str, Any] | None) -> TransitKey:
         if answer and answer.get("data"):
@@ -147,11 +146,13 @@ class Vault:
 
     def read_document(self, path: str) -> dict[str, Any] | None:
         """The latest version of a document, or None."""
-        answer = self.transport.send(_READ_DOCUMENT, f"{self._kv}/data/{path}")
-        if answer is None:
+        data = self.transport.read(_READ_DOCUMENT, f"{self._kv}/data/{path}")
+        if data is None:
             return None
-        document = answer["data"]["data"]
-        return document if isinstance(document, dict) else None
+        document = data.get("data")
+        if not isinstance(document, dict):
+            raise VaultRefused(f"the document {path!r} in {self._kv!r} cannot be read: is it a KV version 2 mount?")
+        return document
 
     def write_document(self, path: str, data: Mapping[str, Any], *, create_only: bool = False) -> None:
         """Write a new version of a document; with `create_only` Vault refuses (400) when there is one already."""
@@ -181,8 +182,8 @@ class Vault:
 
     def role(self, name: str) -> Role | None:
         """A role of our auth mount, or None."""
-        answer = self.transport.send(_READ_ROLE, f"{self._auth}/role/{name}")
-        return None if answer is None else decode_role(name, answer["data"])
+        data = self.transport.read(_READ_ROLE, f"{self._auth}/role/{name}")
+        return None if data is None else decode_role(name, data)
 
     def roles(self) -> list[str]:
         """Names of all roles of our auth mount, sorted."""
@@ -200,8 +201,12 @@ class Vault:
 
     def policy(self, name: str) -> str | None:
         """The text of a Vault policy as it was written, or None."""
-        answer = self.transport.send(_READ_POLICY, f"sys/policies/acl/{name}")
-        return None if answer is None else str(answer["data"]["policy"])
+        data = self.transport.read(_READ_POLICY, f"sys/policies/acl/{name}")
+        if data is None:
+            return None
+        if not isinstance(data.get("policy"), str):
+            raise VaultRefused(f"Vault's description of policy {name!r} cannot be read")
+        return str(data["policy"])
 
     def policies(self) -> list[str]:
         """Names of all Vault policies, sorted; not only ours."""
@@ -216,8 +221,10 @@ class Vault:
         self.transport.send(_DELETE_POLICY, f"sys/policies/acl/{name}")
 
     def _names(self, operation: Operation, path: str) -> list[str]:
-        answer = self.transport.send(operation, path)
-        return sorted((answer or {}).get("data", {}).get("keys") or ())
+        found = (self.transport.read(operation, path) or {"keys": []}).get("keys")
+        if not isinstance(found, list):
+            raise VaultRefused(f"Vault's list at {path!r} cannot be read")
+        return sorted(map(str, found))
 
     def _must_exist(self, answer: Mapping[str, Any] | None, mount: str) -> None:
         if answer is None:

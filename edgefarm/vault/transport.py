@@ -58,6 +58,8 @@ class Transport:
             namespace=settings.namespace or None,
             # A standby's redirect would carry the token to another host.
             allow_redirects=False,
+            # Lists as GET: proxies between us and Vault may not know the verb LIST.
+            strict_http=True,
         )
         self._on_request = on_request
         self._lock = threading.Lock()
@@ -108,6 +110,16 @@ class Transport:
             raise self._error(operation, path, status, response.content)
         return _json_object(response.content)
 
+    def read(self, operation: Operation, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """Like `send`, but only the answer's `data`; raises VaultRefused when there is none."""
+        answer = self.send(operation, path, body)
+        if answer is None:
+            return None
+        data = answer.get("data")
+        if not isinstance(data, dict):
+            raise VaultRefused(f"the answer of Vault at {self._address} to {operation.kind} cannot be read")
+        return data
+
     def _count(self, operation: Operation) -> None:
         with self._lock:
             self._requests[operation.kind] += 1
@@ -138,7 +150,7 @@ class _TrustedAdapter(requests.adapters.HTTPAdapter):
         try:
             self._context = ssl.create_default_context(cadata=ca_pem)
         except (ssl.SSLError, ValueError) as error:
-            raise VaultUnavailable(f"the certificate authority for Vault is not PEM text: {error}") from error
+            raise VaultRefused(f"the certificate authority given for Vault is not PEM text: {error}") from error
         super().__init__(pool_maxsize=_POOL_SIZE)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:

@@ -113,7 +113,9 @@ def encode_role(role: Role) -> dict[str, Any]:
 
 
 def decode_role(name: str, data: Mapping[str, Any]) -> Role:
-    """Read a role from Vault's answer; lists of several accounts or namespaces become text with commas."""
+    """Read a role from Vault's answer; several accounts or namespaces become text with commas."""
+    if not isinstance(data.get("bound_service_account_names"), list):
+        raise VaultRefused(f"Vault's description of role {name!r} cannot be read")
     # Vault answers "not set" with nothing, null, 0 or an empty list, depending on its version.
     drift = {key for key, value in _FIXED_ROLE_SETTINGS.items() if (data.get(key) or None) != (value or None)}
     drift |= {key for key in _FOREIGN_ROLE_SETTINGS if data.get(key)}
@@ -134,7 +136,7 @@ def decode_role(name: str, data: Mapping[str, Any]) -> Role:
 def decode_key(name: str, data: Mapping[str, Any]) -> TransitKey:
     """Read a transit key from Vault's answer; raise VaultRefused when it is not one that we could have made."""
     kind = "exportable" if data.get("exportable") else "derived" if data.get("derived") else data.get("type")
-    if kind != "ed25519":
+    if kind is not None and kind != "ed25519":
         raise VaultRefused(
             f"transit key {name!r} is not usable, because it is {kind}: rename or delete it, "
             "so that an ed25519 key that cannot be exported takes its place"

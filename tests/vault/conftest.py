@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -57,6 +58,7 @@ def vault(fresh_settings: Callable[[], VaultSettings], openbao: OpenBao, kuberne
     setup = VaultSetup(client)
     setup.ensure_mounts()
     setup.configure_auth(kubernetes)
+    await_documents(client)
     return client
 
 
@@ -89,3 +91,11 @@ def controller(admin: Vault, reviewer: TokenReviewer) -> Vault:
 def run_bootstrap(vault: Vault, settings: BootstrapSettings) -> BootstrapResult:
     """One run with the tests' clock."""
     return bootstrap(vault, settings, now=NOW, random=lambda: secrets.token_hex(16))
+
+
+def await_documents(vault: Vault) -> None:
+    """Return when a KV mount that was just enabled answers."""
+    deadline = time.monotonic() + 10
+    while not VaultSetup(vault).documents_ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
