@@ -43,7 +43,7 @@ def jti() -> str:
     return secrets.token_hex(16)
 
 
-def user(account: str, scope: KeyPair, *, name: str = "user", lifetime: int = 3600, **extra: Any) -> Credentials:
+def make_user(account: str, scope: KeyPair, *, name: str = "user", lifetime: int = 3600, **extra: Any) -> Credentials:
     """A new user under the signing key `scope`; `extra` goes into its `nats` member (a server refuses it)."""
     key, now = nkeys.generate_user(), int(time.time())
     body = claims.user_claims(
@@ -93,7 +93,7 @@ class LocalAccount:
 
     def user(self, role: str, *, name: str = "user", lifetime: int = 3600, **extra: Any) -> Credentials:
         """A user with the permissions of `role`."""
-        return user(self.public, self.keys[role][0], name=name, lifetime=lifetime, **extra)
+        return make_user(self.public, self.keys[role][0], name=name, lifetime=lifetime, **extra)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class LocalOperator:
 
     async def system_credentials(self) -> Credentials:
         """A new user of the system account with the reconciler's rights (a credential provider for SystemClient)."""
-        return user(self.system.public, self.controller, name="reconciler")
+        return make_user(self.system.public, self.controller, name="reconciler")
 
 
 @dataclass
@@ -231,6 +231,12 @@ class Connection:
 
     async def __aexit__(self, *_: object) -> None:
         await self.client.close()
+
+    async def settle(self) -> None:
+        """Return when the server has worked off all that was sent, and its answers (errors, too) are here."""
+        # nats-py writes the PING of a flush ahead of what is still in its buffer, so only the second one is a barrier.
+        await self.client.flush()
+        await self.client.flush()
 
     async def _note(self, error: Exception) -> None:
         self.errors.append(str(error))

@@ -6,11 +6,12 @@ Plain dictionaries in the layout of version 2 of NATS' JWT claims. Whoever signs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from edgefarm.nats.subjects import covers
+from edgefarm.nats.subscriptions import Subscriptions, enforceable
 
 #: Where replies and JetStream acknowledgements arrive; Dapr's NATS client cannot be given another prefix.
 INBOX: Final = "_INBOX.>"
@@ -96,17 +97,32 @@ def template_of_policy(
     """The permissions of a Policy. Equal policies give equal templates, whatever the order of their subjects.
 
     An empty allow list means "nothing" here and "everything" in NATS, so it becomes a deny of `>`. Who may publish may
-    also receive replies and acknowledgements, unless `denysub` covers all inboxes.
+    also receive replies and acknowledgements, unless `denysub` covers all inboxes. What `unenforceable_subscriptions`
+    names is not granted.
     """
-    publish, subscribe, no_subscribe = set(allowpub), set(allowsub), set(denysub)
-    if publish and not any(covers(denied, INBOX) for denied in no_subscribe):
-        subscribe.add(INBOX)
+    publish = set(allowpub)
+    subscriptions = _subscriptions(publish, allowsub, denysub)
     return PermissionTemplate(
         pub_allow=tuple(sorted(publish)),
         pub_deny=tuple(sorted(set(denypub))) if publish else (_EVERYTHING,),
-        sub_allow=tuple(sorted(subscribe)),
-        sub_deny=tuple(sorted(no_subscribe)) if subscribe else (_EVERYTHING,),
+        sub_allow=tuple(sorted(subscriptions.allow)),
+        sub_deny=tuple(sorted(subscriptions.deny)) if subscriptions.allow else (_EVERYTHING,),
     )
+
+
+def unenforceable_subscriptions(
+    allowpub: Iterable[str], allowsub: Iterable[str], denysub: Iterable[str]
+) -> tuple[str, ...]:
+    """Filters of `allowsub` ending in `*` that NATS could only grant together with all that lies below them, because
+    another filter (or the inboxes of a publisher) lies there, too; see `edgefarm.nats.subscriptions`."""
+    return tuple(sorted(_subscriptions(set(allowpub), allowsub, denysub).dropped))
+
+
+def _subscriptions(publish: Collection[str], allowsub: Iterable[str], denysub: Iterable[str]) -> Subscriptions:
+    subscribe, denied = set(allowsub), set(denysub)
+    if publish and not any(covers(pattern, INBOX) for pattern in denied):
+        subscribe.add(INBOX)
+    return enforceable(subscribe, denied)
 
 
 def operator_claims(

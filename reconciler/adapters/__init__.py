@@ -1,1 +1,1 @@
-"""The reconciler's vendor clients behind its ports; nothing else may import `kubernetes` (kube) or `nats` (nats)."""
+"""The reconciler's vendor clients behind its ports; no other package here imports `kubernetes`, `hvac` or `nats`."""

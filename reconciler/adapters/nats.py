@@ -1,4 +1,4 @@
-"""Owns the connection to the hub's system account; the only importer of nats-py in the reconciler.
+"""Owns what the reconciler says to the hub's system account: push, look up and delete account JWTs.
 
 The answers of NATS' claims API come from every server with a full resolver, so each request is sent once and its
 answers are gathered until all servers known to run one have spoken. Which those are is asked with CLAIMS.LIST.
@@ -7,23 +7,16 @@ answers are gathered until all servers known to run one have spoken. Which those
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import itertools
 import json
-import secrets
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
+from typing import Final
 
 from edgefarm.errors import NatsRefused, NatsUnavailable
-from edgefarm.nats import nkeys
+from reconciler.adapters.natsconnection import Connection, ConnectionLostError, Enough, check_url, wants_tls
 from reconciler.ports import AccountOnServer
 
 #: Gives a user JWT and its seed for a user of the system account; called at each login, so both are always fresh.
@@ -38,10 +31,6 @@ _LOOKUP: Final = "$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP"
 _QUIET: Final = 0.3
 #: Seconds for which the list of servers is taken to be right; a server that left is noticed when it does not answer.
 _SERVERS_VALID: Final = 60.0
-#: Seconds between pings; a peer that misses two is given up.
-_PING_INTERVAL: Final = 15
-
-_Enough = Callable[[Sequence[bytes]], bool]
 
 
 class SystemClient:
@@ -59,14 +48,19 @@ class SystemClient:
         ca_bundle: str | None = None,
         timeout: float = 5.0,
     ) -> None:
-        """`ca_bundle` is PEM text (None: the system's roots); `timeout` is in seconds, for each login and answer."""
+        """`ca_bundle` is PEM text (None: the system's roots); `timeout` is in seconds, for each login and answer.
+
+        ValueError when there is no URL or one of them cannot be read.
+        """
         if not urls:
             raise ValueError("SystemClient needs at least one URL")
+        for url in urls:
+            check_url(url)
         self._urls = tuple(urls)
         self._credentials = credentials
-        self._tls = ssl.create_default_context(cadata=ca_bundle) if ca_bundle or _wants_tls(urls) else None
+        self._tls = ssl.create_default_context(cadata=ca_bundle) if ca_bundle or wants_tls(urls) else None
         self._timeout = timeout
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._servers: Mapping[str, str] = {}
         self._servers_until = 0.0
@@ -151,126 +145,34 @@ class SystemClient:
             )
         return [_Answer.parse(data) for data in answers]
 
-    async def _ask(self, subject: str, payload: bytes, enough: _Enough, *, quiet: float | None = None) -> list[bytes]:
+    async def _ask(self, subject: str, payload: bytes, enough: Enough, *, quiet: float | None = None) -> list[bytes]:
         # Every request may be repeated, so a connection that was lost on the way (a restarted server, expired
         # credentials) costs one more login and no error.
         for _ in range(2):
             connection = await self._connected()
-            with contextlib.suppress(_ConnectionLostError):
-                return await connection.gather(subject, payload, enough, quiet=quiet)
+            with contextlib.suppress(ConnectionLostError):
+                answers = await connection.gather(subject, payload, enough, quiet=quiet)
+                if not answers:
+                    await connection.close()  # perhaps nobody is there any more: the next call logs in again
+                return answers
         raise NatsUnavailable(f"The connection to NATS at {self._where} was lost twice during one request.")
 
-    async def _connected(self) -> _Connection:
+    async def _connected(self) -> Connection:
         async with self._connecting:
             if self._connection is None or self._connection.lost:
                 self._connection = await self._connect()
                 self._servers_until = 0.0
             return self._connection
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> Connection:
         problems = []
         for url in self._urls:
             jwt, seed = await self._credentials()
             try:
-                return await _Connection.open(url, jwt, seed, self._tls, self._timeout)
+                return await Connection.open(url, jwt, seed, self._tls, self._timeout)
             except NatsUnavailable as error:
                 problems.append(str(error))
         raise NatsUnavailable(" ".join(problems))
-
-
-class _ConnectionLostError(Exception):
-    """The connection ended while an answer was awaited."""
-
-
-class _Connection:
-    """One login, from which requests with many answers can be made. nats-py may not reconnect it by itself: it would
-    use the same credentials again, and it gives up for good when they have expired."""
-
-    def __init__(self, patience: float) -> None:
-        self.lost = False
-        self._patience = patience
-        self._client = Client()
-        self._last_error: Exception | None = None
-        self._inbox = f"_INBOX.{secrets.token_hex(11)}"
-        self._numbers = itertools.count()
-        self._waiting: dict[str, asyncio.Queue[Msg | None]] = {}
-
-    @classmethod
-    async def open(cls, url: str, jwt: str, seed: str, tls: ssl.SSLContext | None, patience: float) -> _Connection:
-        """Log in within `patience` seconds, else raise NatsUnavailable."""
-        connection = cls(patience)
-        options: dict[str, Any] = {
-            "servers": [url],
-            "name": "edgefarm-network reconciler",
-            "tls": tls,
-            "user_jwt_cb": jwt.encode,
-            "signature_cb": lambda nonce: base64.b64encode(nkeys.sign(seed, nonce.encode())),
-            "error_cb": connection._remember,
-            "closed_cb": connection._end,
-            "allow_reconnect": False,
-            "max_reconnect_attempts": 1,  # 0 would mean that an unreachable server is tried for ever
-            "reconnect_time_wait": 0,
-            "connect_timeout": patience,
-            "ping_interval": _PING_INTERVAL,
-            "max_outstanding_pings": 2,
-        }
-        try:
-            async with asyncio.timeout(patience):
-                await connection._client.connect(**options)
-                await connection._client.subscribe(f"{connection._inbox}.*", cb=connection._receive)
-        except (nats.errors.Error, OSError, TimeoutError) as error:
-            await connection.close()
-            cause = error if not isinstance(error, nats.errors.NoServersError) else connection._last_error or error
-            reason = str(cause) or f"no answer within {patience:g} s"
-            raise NatsUnavailable(f"Cannot log in to NATS at {url}: {reason.removeprefix('nats: ')}.") from error
-        return connection
-
-    async def gather(self, subject: str, payload: bytes, enough: _Enough, *, quiet: float | None) -> list[bytes]:
-        """The answers to one request in order of arrival: until `enough` of them, or time is up, or (if given) `quiet`
-        seconds have passed since the last one."""
-        if self.lost:
-            raise _ConnectionLostError
-        reply = f"{self._inbox}.{next(self._numbers)}"
-        queue = self._waiting[reply] = asyncio.Queue()
-        answers: list[bytes] = []
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._patience) as deadline:
-                    await self._client.publish(subject, payload, reply=reply)
-                    while not enough(answers):
-                        message = await queue.get()
-                        if message is None:
-                            raise _ConnectionLostError
-                        if message.headers and message.headers.get("Status") == "503":  # nobody listens to the subject
-                            break
-                        answers.append(message.data)
-                        if quiet is not None:
-                            deadline.reschedule(asyncio.get_running_loop().time() + quiet)
-        except nats.errors.Error as error:
-            raise _ConnectionLostError from error
-        finally:
-            del self._waiting[reply]
-        return answers
-
-    async def close(self) -> None:
-        """End it; a peer that does not say goodbye is not waited for."""
-        with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
-            async with asyncio.timeout(1):
-                await self._client.close()
-        await self._end()
-
-    async def _receive(self, message: Msg) -> None:
-        queue = self._waiting.get(message.subject)
-        if queue is not None:
-            queue.put_nowait(message)
-
-    async def _remember(self, error: Exception) -> None:
-        self._last_error = error
-
-    async def _end(self) -> None:
-        self.lost = True
-        for queue in self._waiting.values():
-            queue.put_nowait(None)
 
 
 @dataclass(frozen=True)
@@ -317,7 +219,3 @@ def _attribute(stored: Sequence[str | None], account: str, lists: Sequence[_Answ
     # The servers changed between the two questions: say what was seen, and no more.
     anyone = f"one of {', '.join(sorted(answer.name for answer in lists))}"
     return [AccountOnServer(anyone, token) for token in stored]
-
-
-def _wants_tls(urls: Iterable[str]) -> bool:
-    return any(url.startswith(("tls://", "wss://")) for url in urls)

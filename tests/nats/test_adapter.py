@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import shutil
 import socket
 import time
@@ -17,7 +19,7 @@ from edgefarm.nats.claims import PermissionTemplate
 from localcluster.process import free_port
 from localcluster.stack import Authority
 from reconciler.adapters.nats import SystemClient
-from tests.natskit import Connection, Credentials, Hub, LocalOperator, user
+from tests.natskit import Connection, Credentials, Hub, LocalOperator, eventually, make_user
 
 ANYTHING = PermissionTemplate()
 
@@ -102,7 +104,7 @@ async def test_expired_credentials_are_replaced_by_a_new_login(hub: Hub) -> None
     logins: list[Credentials] = []
 
     async def short_lived() -> Credentials:
-        logins.append(user(hub.operator.system.public, hub.operator.controller, lifetime=1))
+        logins.append(make_user(hub.operator.system.public, hub.operator.controller, lifetime=1))
         return logins[-1]
 
     client = SystemClient(hub.urls, short_lived, ca_bundle=hub.authority.pem)
@@ -137,6 +139,36 @@ async def test_an_unreachable_server_is_named(hub: Hub) -> None:
     await client.close()
 
 
+@pytest.mark.parametrize("url", ["", "nats", "127.0.0.1:4222", "tls://a:port", "tls://a:0", "tls://:1", "http://a:1"])
+def test_an_url_that_cannot_be_read_is_named(hub: Hub, url: str) -> None:
+    with pytest.raises(ValueError, match="is no URL of a NATS server") as caught:
+        client_of(hub, [url])
+    assert repr(url) in str(caught.value)
+
+
+async def test_a_server_that_does_not_offer_tls_gets_no_proof_of_who_we_are(hub: Hub) -> None:
+    heard = bytearray()
+
+    async def man_in_the_middle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        info = {"server_id": "x", "auth_required": True, "nonce": "abc", "headers": True, "max_payload": 1 << 20}
+        writer.write(f"INFO {json.dumps(info)}\r\n".encode())
+        heard.extend(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_server(man_in_the_middle, "127.0.0.1", 0) as server:
+        url = f"tls://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = client_of(hub, [url])
+        with pytest.raises(NatsUnavailable, match="secure connection required"):
+            await client.servers()
+        await client.close()
+    assert not heard
+
+
+async def test_claims_that_are_too_long_for_a_message_are_refused(system: SystemClient) -> None:
+    with pytest.raises(NatsRefused, match="NATS accepts messages of 1048576 bytes"):
+        await system.push("x" * (2 << 20))
+
+
 async def test_the_next_url_is_tried_when_one_is_down(hub: Hub) -> None:
     client = client_of(hub, [f"tls://127.0.0.1:{free_port()}", hub.url])
     assert await client.servers() == ["hub-0"]
@@ -150,6 +182,69 @@ async def test_a_server_that_accepts_and_stays_silent_does_not_hang_a_call(hub: 
         with pytest.raises(NatsUnavailable, match=rf"{url}: no answer within 0\.3 s"):
             await client.push("x")
         await client.close()
+
+
+class Uplink:
+    """A TCP relay to a server; while it is cut, what is connected stays connected but hears nothing."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> int:
+        """Listen; return the port."""
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def cut(self) -> None:
+        """Forward nothing more on the connections of now."""
+        for task in self._tasks:
+            task.cancel()
+
+    def close(self) -> None:
+        self.cut()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._server.close()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers |= {writer, far_writer}
+        for source, target in ((reader, far_writer), (far_reader, writer)):
+            self._tasks.add(asyncio.create_task(self._forward(source, target)))
+
+    async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            target.write(data)
+        target.close()
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_a_connection_that_fell_silent_fails_one_call_and_is_replaced(hub: Hub) -> None:
+    before, uplink = open_files(), Uplink(int(hub.url.rpartition(":")[2]))
+    client = client_of(hub, [f"tls://127.0.0.1:{await uplink.open()}"], patience=0.5)
+    assert await client.servers() == ["hub-0"]
+    uplink.cut()
+    with pytest.raises(NatsUnavailable, match=r"within 0\.5 s"):
+        await client.push(hub.operator.account("net").token())
+    assert await client.servers() == ["hub-0"]
+    await client.close()
+    uplink.close()
+    await eventually(lambda: open_files() <= before, "all sockets are closed")
+
+
+async def test_a_call_that_is_cancelled_leaves_nothing_open(hub: Hub) -> None:
+    before = open_files()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = client_of(hub, [f"tls://127.0.0.1:{silent.getsockname()[1]}"])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await client.servers()
+    await eventually(lambda: open_files() <= before, "all sockets are closed")
 
 
 async def test_a_server_with_a_certificate_of_another_authority_is_not_trusted(hub: Hub, work: Path) -> None:

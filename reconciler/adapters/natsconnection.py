@@ -1,0 +1,156 @@
+"""Owns one login to a NATS server, over which requests with many answers are made; the only importer of nats-py."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import secrets
+import ssl
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from edgefarm.errors import NatsRefused, NatsUnavailable
+from edgefarm.nats import nkeys
+
+#: Seconds between pings; a peer that misses two is given up.
+_PING_INTERVAL: Final = 15
+#: Seconds for closing a socket politely. nats-py never returns from closing one whose TLS handshake failed.
+_GOODBYE: Final = 0.5
+
+#: Whether the answers so far are all that are awaited.
+Enough = Callable[[Sequence[bytes]], bool]
+
+
+class ConnectionLostError(Exception):
+    """The connection ended while an answer was awaited."""
+
+
+class Connection:
+    """One login, from which requests with many answers can be made. nats-py may not reconnect it by itself: it would
+    use the same credentials again, and it gives up for good when they have expired."""
+
+    def __init__(self, patience: float) -> None:
+        self.lost = False
+        self._patience = patience
+        self._client = Client()
+        self._last_error: Exception | None = None
+        self._inbox = f"_INBOX.{secrets.token_hex(11)}"
+        self._numbers = itertools.count()
+        self._waiting: dict[str, asyncio.Queue[Msg | None]] = {}
+
+    @classmethod
+    async def open(cls, url: str, jwt: str, seed: str, tls: ssl.SSLContext | None, patience: float) -> Connection:
+        """Log in within `patience` seconds, else raise NatsUnavailable."""
+        connection = cls(patience)
+        options: dict[str, Any] = {
+            "servers": [url],
+            "name": "edgefarm-network reconciler",
+            "tls": tls,
+            "user_jwt_cb": jwt.encode,
+            "signature_cb": lambda nonce: connection._sign(nonce, seed, encrypted=wants_tls([url])),
+            "error_cb": connection._remember,
+            "closed_cb": connection._end,
+            "allow_reconnect": False,
+            "max_reconnect_attempts": 1,  # 0 would mean that an unreachable server is tried for ever
+            "reconnect_time_wait": 0,
+            "connect_timeout": patience,
+            "ping_interval": _PING_INTERVAL,
+            "max_outstanding_pings": 2,
+        }
+        try:
+            async with asyncio.timeout(patience):
+                await connection._client.connect(**options)
+                await connection._client.subscribe(f"{connection._inbox}.*", cb=connection._receive)
+        except asyncio.CancelledError:
+            await connection.close()
+            raise
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            await connection.close()
+            cause = error if not isinstance(error, nats.errors.NoServersError) else connection._last_error or error
+            reason = str(cause) or f"no answer within {patience:g} s"
+            raise NatsUnavailable(f"Cannot log in to NATS at {url}: {reason.removeprefix('nats: ')}.") from error
+        return connection
+
+    async def gather(self, subject: str, payload: bytes, enough: Enough, *, quiet: float | None) -> list[bytes]:
+        """The answers to one request in order of arrival: until `enough` of them, or time is up, or (if given) `quiet`
+        seconds have passed since the last one."""
+        if self.lost:
+            raise ConnectionLostError
+        reply = f"{self._inbox}.{next(self._numbers)}"
+        queue = self._waiting[reply] = asyncio.Queue()
+        answers: list[bytes] = []
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._patience) as deadline:
+                    await self._client.publish(subject, payload, reply=reply)
+                    while not enough(answers):
+                        message = await queue.get()
+                        if message is None:
+                            raise ConnectionLostError
+                        if message.headers and message.headers.get("Status") == "503":  # nobody listens to the subject
+                            break
+                        answers.append(message.data)
+                        if quiet is not None:
+                            deadline.reschedule(asyncio.get_running_loop().time() + quiet)
+        except nats.errors.MaxPayloadError as error:
+            raise NatsRefused(
+                f"NATS accepts messages of {self._client.max_payload} bytes, not of {len(payload)}."
+            ) from error
+        except nats.errors.Error as error:
+            raise ConnectionLostError from error
+        finally:
+            del self._waiting[reply]
+        return answers
+
+    async def close(self) -> None:
+        """End it; a peer that does not say goodbye is not waited for."""
+        with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
+            async with asyncio.timeout(_GOODBYE):
+                await self._client.close()
+        await self._end()
+
+    def _sign(self, nonce: str, seed: str, *, encrypted: bool) -> bytes:
+        """Prove who we are, but not to somebody in between: nats-py goes on in plain text with a peer that does not ask
+        for TLS, whatever the URL says."""
+        if encrypted and not self._client._server_info.get("tls_required"):
+            raise nats.errors.SecureConnRequiredError
+        return base64.b64encode(nkeys.sign(seed, nonce.encode()))
+
+    async def _receive(self, message: Msg) -> None:
+        queue = self._waiting.get(message.subject)
+        if queue is not None:
+            queue.put_nowait(message)
+
+    async def _remember(self, error: Exception) -> None:
+        self._last_error = error
+
+    async def _end(self) -> None:
+        self.lost = True
+        for queue in self._waiting.values():
+            queue.put_nowait(None)
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError when this is no URL that nats-py can read."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname or not _is_port_readable(parts):
+        raise ValueError(f"{url!r} is no URL of a NATS server: write one like tls://nats.example:4222")
+
+
+def _is_port_readable(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def wants_tls(urls: Iterable[str]) -> bool:
+    """Whether any of these URLs asks for encryption."""
+    return any(url.startswith(("tls://", "wss://")) for url in urls)
