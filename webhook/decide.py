@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -63,6 +63,7 @@ _SENTENCES: Final = {
 
 _MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 _OS_LABEL: Final = "kubernetes.io/os"
+_SENTENCE_LENGTH: Final = 400
 _HASH_LABEL: Final = "pod-template-hash"
 
 
@@ -97,12 +98,12 @@ Decision: TypeAlias = Inject | Skip | Deny
 
 def skip(reason: Reason, **facts: object) -> Skip:
     """Skip with the sentence of `reason`."""
-    return Skip(reason, _SENTENCES[reason].format(**facts))
+    return Skip(reason, _sentence(reason, facts))
 
 
 def deny(reason: Reason, **facts: object) -> Deny:
     """Deny with the sentence of `reason`."""
-    return Deny(reason, _SENTENCES[reason].format(**facts))
+    return Deny(reason, _sentence(reason, facts))
 
 
 def decide(pod: Pod, namespace: str, settings: Injection) -> Decision:
@@ -147,6 +148,11 @@ def app_id(pod: Pod) -> str:
                 name = name.removesuffix("-" + pods.labels_of(pod).get(_HASH_LABEL, ""))
     label = re.sub(r"[^a-z0-9-]", "-", name.lower()).lstrip("-")
     return label[:63].rstrip("-") or "app"
+
+
+def _sentence(reason: Reason, facts: Mapping[str, object]) -> str:
+    # Pods are validated after us: a name in them may be as long as a request.
+    return _SENTENCES[reason].format(**facts)[:_SENTENCE_LENGTH]
 
 
 def _plan(pod: Pod, namespace: str, options: Options) -> Plan | Deny:

@@ -14,7 +14,17 @@ from webhook import pod as pods
 from webhook.decide import has_sidecar
 from webhook.pod import Container, Pod
 from webhook.settings import Injection
-from webhook.template import Json, Plan, application_env, application_mounts, sidecar, status, volumes
+from webhook.template import (
+    CREDENTIALS_GROUP,
+    Json,
+    Plan,
+    application_env,
+    application_mounts,
+    needs_group,
+    sidecar,
+    status,
+    volumes,
+)
 
 Operation = dict[str, Any]
 
@@ -29,6 +39,7 @@ def inject(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
     """
     operations = [
         *_applications(pod, plan, settings),
+        *_group(pod, plan),
         *_add_missing(pod["spec"].get("volumes"), "/spec/volumes", volumes(plan, settings)),
     ]
     if has_sidecar(pod):
@@ -44,6 +55,21 @@ def _applications(pod: Pod, plan: Plan, settings: Injection) -> Iterator[Operati
         if container["name"] != names.SIDECAR_CONTAINER:
             yield from _add_missing(container.get("env"), f"{path}/env", env)
             yield from _add_missing(container.get("volumeMounts"), f"{path}/volumeMounts", mounts)
+
+
+def _group(pod: Pod, plan: Plan) -> Iterator[Operation]:
+    """Put the containers into the group that may read the credentials."""
+    security = pod["spec"].get("securityContext")
+    groups = (security or {}).get("supplementalGroups")
+    if not needs_group(plan.options.mode, security or {}) or CREDENTIALS_GROUP in (groups or []):
+        return
+    path, value = "/spec/securityContext", [CREDENTIALS_GROUP]
+    if not security:
+        yield {"op": "add", "path": path, "value": {"supplementalGroups": value}}
+    elif not groups:
+        yield {"op": "add", "path": f"{path}/supplementalGroups", "value": value}
+    else:
+        yield {"op": "add", "path": f"{path}/supplementalGroups/-", "value": CREDENTIALS_GROUP}
 
 
 def _add_missing(present: Any, path: str, wanted: list[Json]) -> Iterator[Operation]:

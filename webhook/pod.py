@@ -88,7 +88,8 @@ def check_shape(raw: object) -> Pod:
     _strings(spec, ("serviceAccountName", "serviceAccount"), "spec")
     for member in ("nodeSelector", "os"):
         _string_map(spec.get(member), f"spec.{member}")
-    _mapping(spec.get("securityContext") or {}, "spec.securityContext")
+    security = _mapping(spec.get("securityContext") or {}, "spec.securityContext")
+    _list(security.get("supplementalGroups"), "spec.securityContext.supplementalGroups")
     _named(spec.get("volumes"), "spec.volumes")
     if not spec.get("containers"):
         raise InvalidResource("spec.containers", "is empty or missing")
@@ -161,4 +162,4 @@ def _strings(mapping: Mapping[str, Any], members: Iterable[str], path: str) -> N
 def _string_map(value: object, path: str) -> None:
     for name, text in _mapping(value or {}, path).items():
         if not isinstance(text, str):
-            raise InvalidResource(f"{path}[{name}]", "is no text")
+            raise InvalidResource(f"{path}[{name[:80]!r}]", "is no text")

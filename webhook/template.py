@@ -27,6 +27,8 @@ DAPR_HTTP_PORT: Final = 3500
 DAPR_GRPC_PORT: Final = 50001
 #: The numeric user of the sidecar where the pod names none: kubelet cannot prove that a named one is not root.
 SIDECAR_USER: Final = 65532
+#: The group that owns the credentials in mode nats, and that the application's containers are put into.
+CREDENTIALS_GROUP: Final = 65532
 #: Kubernetes' own default for bound tokens; kubelet renews the file well before.
 TOKEN_SECONDS: Final = 3600
 
@@ -126,7 +128,7 @@ def sidecar(plan: Plan, settings: Injection, pod_security: Mapping[str, Any], *,
             "failureThreshold": 600,
         },
         "resources": {"requests": _REQUESTS[mode], "limits": _LIMITS[mode]},
-        "securityContext": _security(pod_security),
+        "securityContext": _security(mode, pod_security),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _sidecar_mounts(mode),
     }
@@ -151,6 +153,7 @@ def sidecar_env(plan: Plan, settings: Injection) -> list[Json]:
         "EDGEFARM_VAULT_KV_MOUNT": vault.kv_mount,
         "EDGEFARM_VAULT_NAMESPACE": vault.namespace,
         "EDGEFARM_CA_BUNDLE": settings.ca_bundle,
+        "EDGEFARM_AUDIENCE": settings.audience,
         "EDGEFARM_TOKEN_FILE": f"{TOKEN_DIR}/token",
         "EDGEFARM_CREDENTIALS_DIR": CREDENTIALS_DIR,
         "EDGEFARM_HEALTH_PORT": str(HEALTH_PORT),
@@ -181,11 +184,20 @@ def _sidecar_mounts(mode: Mode) -> list[Json]:
     return mounts
 
 
-def _security(pod_security: Mapping[str, Any]) -> Json:
+def needs_group(mode: Mode, pod_security: Mapping[str, Any]) -> bool:
+    """Whether the application's containers must be put into CREDENTIALS_GROUP to read the credentials (0440).
+
+    With an fsGroup kubelet gives the volume to that group, which all containers are in already. An fsGroup of ours
+    would change the owner of the user's own volumes; a supplemental group changes nothing else.
+    """
+    return mode is Mode.NATS and pod_security.get("fsGroup") is None
+
+
+def _security(mode: Mode, pod_security: Mapping[str, Any]) -> Json:
     """Passes the restricted Pod Security Standard whatever the pod says.
 
     The pod's own user is kept, because a namespace may allow only certain users; root is not, because the sidecar
-    must not be it. No fsGroup is needed: kubelet makes a projected token readable for the containers that mount it.
+    must not be it. kubelet makes a projected token readable for the containers that mount it, whoever they run as.
     """
     security: Json = {
         "allowPrivilegeEscalation": False,
@@ -196,8 +208,8 @@ def _security(pod_security: Mapping[str, Any]) -> Json:
     }
     if not pod_security.get("runAsUser"):
         security["runAsUser"] = SIDECAR_USER
-        if pod_security.get("runAsGroup") is None:
-            security["runAsGroup"] = SIDECAR_USER
+    if needs_group(mode, pod_security):
+        security["runAsGroup"] = CREDENTIALS_GROUP
     return security
 
 

@@ -92,7 +92,7 @@ def injected(pod: Json, settings: Injection = SETTINGS) -> Json:
 
 def sidecar_of(pod: Json) -> Json:
     """The one sidecar in a pod."""
-    found = [
+    found: list[Json] = [
         container
         for container in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
         if container["name"] == names.SIDECAR_CONTAINER

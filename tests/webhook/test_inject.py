@@ -149,6 +149,7 @@ def test_the_sidecar_gets_the_environment_of_the_contract() -> None:
         "EDGEFARM_VAULT_TRANSIT_MOUNT": "edgefarm-transit",
         "EDGEFARM_VAULT_KV_MOUNT": "edgefarm-kv",
         "EDGEFARM_CA_BUNDLE": SETTINGS.ca_bundle,
+        "EDGEFARM_AUDIENCE": "edgefarm-network",
         "EDGEFARM_TOKEN_FILE": "/var/run/secrets/edgefarm.io/token",
         "EDGEFARM_CREDENTIALS_DIR": "/var/run/edgefarm/credentials",
         "EDGEFARM_COMPONENTS_DIR": "/var/run/edgefarm/components",
@@ -210,30 +211,52 @@ def test_without_a_ca_of_ours_the_application_uses_its_own_roots() -> None:
     assert "EDGEFARM_CA_BUNDLE" not in env_of(sidecar_of(patched))
 
 
+@pytest.mark.parametrize("mode", list(Mode))
 @pytest.mark.parametrize(
-    ("pod_security", "user", "group"),
+    ("pod_security", "user"),
     [
-        (None, 65532, 65532),
-        ({}, 65532, 65532),
-        ({"runAsUser": 1000}, None, None),
-        ({"runAsUser": 0}, 65532, 65532),
-        ({"runAsUser": 0, "runAsGroup": 0}, 65532, None),
-        ({"runAsGroup": 3000, "fsGroup": 2000}, 65532, None),
-        ({"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}, 65532, 65532),
+        (None, 65532),
+        ({}, 65532),
+        ({"runAsUser": 1000}, None),
+        ({"runAsUser": 0}, 65532),
+        ({"runAsGroup": 3000, "fsGroup": 2000}, 65532),
+        ({"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}, 65532),
     ],
 )
 def test_the_sidecar_meets_the_restricted_standard_and_is_never_root(
-    pod_security: Json | None, user: int | None, group: int | None
+    pod_security: Json | None, user: int | None, mode: Mode
 ) -> None:
-    patched = injected(make_pod(securityContext=pod_security))
-    security = sidecar_of(patched)["securityContext"]
+    security = sidecar_of(injected(make_pod(mode=mode, securityContext=pod_security)))["securityContext"]
     assert security["runAsNonRoot"] is True
     assert security["allowPrivilegeEscalation"] is False
     assert security["readOnlyRootFilesystem"] is True
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert (security.get("runAsUser"), security.get("runAsGroup")) == (user, group)
-    assert patched["spec"].get("securityContext") == pod_security
+    assert security.get("runAsUser") == user
+
+
+@pytest.mark.parametrize(
+    ("pod_security", "expected", "sidecar_group"),
+    [
+        (None, {"supplementalGroups": [65532]}, 65532),
+        ({}, {"supplementalGroups": [65532]}, 65532),
+        ({"runAsUser": 1, "runAsGroup": 2}, {"runAsUser": 1, "runAsGroup": 2, "supplementalGroups": [65532]}, 65532),
+        ({"supplementalGroups": [5]}, {"supplementalGroups": [5, 65532]}, 65532),
+        ({"supplementalGroups": [65532]}, {"supplementalGroups": [65532]}, 65532),
+        ({"fsGroup": 2000}, {"fsGroup": 2000}, None),
+    ],
+)
+def test_in_mode_nats_the_application_may_read_the_credentials_whoever_it_runs_as(
+    pod_security: Json | None, expected: Json, sidecar_group: int | None
+) -> None:
+    patched = injected(make_pod(mode=Mode.NATS, securityContext=pod_security))
+    assert patched["spec"]["securityContext"] == expected
+    assert sidecar_of(patched)["securityContext"].get("runAsGroup") == sidecar_group
+    assert operations_for(patched) == []
+
+
+def test_in_mode_dapr_the_pods_security_context_stays_as_it_is() -> None:
+    assert "securityContext" not in injected(make_pod())["spec"]
 
 
 def test_on_the_host_network_the_port_is_the_nodes_so_that_the_scheduler_keeps_two_apart() -> None:
