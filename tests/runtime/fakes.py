@@ -7,8 +7,10 @@ import copy
 import inspect
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import jsonpatch
 import structlog
 
 from edgefarm.errors import Conflict, EdgefarmError, KubernetesRefused
@@ -110,7 +112,11 @@ class FakeKube:
         obj = self._objects.get((kind.kind, namespace or "", name))
         if obj is None:
             raise KubernetesRefused("not found", 404)
-        assert isinstance(patch, Mapping)
+        if not isinstance(patch, Mapping):
+            return self._store(kind, jsonpatch.apply_patch(obj, patch), "MODIFIED")
+        version = (patch.get("metadata") or {}).get("resourceVersion")
+        if version not in (None, obj["metadata"]["resourceVersion"]):
+            raise Conflict("changed meanwhile")
         return self._store(kind, _merge(obj, patch), "MODIFIED")
 
     async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None) -> bool:
@@ -151,6 +157,19 @@ def _merge(old: Any, patch: Mapping[str, Any]) -> Any:
         else:
             merged[name] = _merge(merged.get(name), value) if isinstance(value, Mapping) else value
     return merged
+
+
+@dataclass
+class RecordedEvents:
+    """Implements `context.Recorder`: type, name of the object, reason and message of each Event."""
+
+    seen: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+    def normal(self, about: Mapping[str, Any], reason: str, message: str) -> None:
+        self.seen.append(("Normal", about["metadata"]["name"], reason, message))
+
+    def warning(self, about: Mapping[str, Any], reason: str, message: str) -> None:
+        self.seen.append(("Warning", about["metadata"]["name"], reason, message))
 
 
 def configmap(name: str = "a", namespace: str = "network", **data: str) -> Object:
