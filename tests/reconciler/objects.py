@@ -1,0 +1,98 @@
+"""Raw Networks, Policies and pods as the API server would send them, and a configuration, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from edgefarm import names
+from reconciler.configuration import (
+    Configuration,
+    CredentialsConfiguration,
+    KeysConfiguration,
+    NatsConfiguration,
+    VaultConfiguration,
+    WebhookConfiguration,
+)
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def network(name: str = "foo", namespaces: Sequence[str] = ("factory",), **spec: Any) -> dict[str, Any]:
+    """A Network."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "Network",
+        "metadata": _metadata(name, names.CONTROLLER_NAMESPACE, NOW),
+        "spec": {"namespaces": list(namespaces), **spec},
+    }
+
+
+def policy(
+    name: str = "sensor",
+    namespace: str = "factory",
+    *,
+    created: datetime = NOW,
+    annotations: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    **spec: Any,
+) -> dict[str, Any]:
+    """A Policy that may publish sensor.> unless `spec` says something else."""
+    metadata = _metadata(name, namespace, created)
+    metadata |= {"annotations": dict(annotations or {}), "labels": dict(labels or {})}
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "Policy",
+        "metadata": metadata,
+        "spec": {"allowpub": ["sensor.>"], **spec},
+    }
+
+
+def copy_of_default(network: str = "foo", namespace: str = "factory", **spec: Any) -> dict[str, Any]:
+    """A copy of the network's default policy as the reconciler makes it."""
+    labels = {names.LABEL_MANAGED_BY: names.MANAGED_BY, names.LABEL_OF_NETWORK: network}
+    return policy(network, namespace, labels=labels, network=network, **spec)
+
+
+def pod(name: str = "app", namespace: str = "factory", network: str = "foo", account: str = "sensor") -> dict[str, Any]:
+    """A labelled pod."""
+    metadata = _metadata(name, namespace, NOW) | {"labels": {names.LABEL_NETWORK: network}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"serviceAccountName": account}}
+
+
+def deleting(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """The object while only finalizers keep it."""
+    return {**obj, "metadata": {**obj["metadata"], "deletionTimestamp": "2026-03-01T12:00:00Z"}}
+
+
+def configuration(**changes: Any) -> Configuration:
+    """A configuration with the defaults of docs/architecture.md; `changes` replace whole sections."""
+    base = Configuration(
+        vault=VaultConfiguration(
+            address="https://127.0.0.1:8200",
+            ca_bundle=None,
+            auth_mount=names.DEFAULT_AUTH_MOUNT,
+            transit_mount=names.DEFAULT_TRANSIT_MOUNT,
+            kv_mount=names.DEFAULT_KV_MOUNT,
+            namespace="",
+            audience=names.DEFAULT_AUDIENCE,
+        ),
+        nats=NatsConfiguration(("tls://hub:4222",), ("tls://hub:4222",), None),
+        credentials=CredentialsConfiguration(timedelta(hours=1), timedelta(days=30)),
+        keys=KeysConfiguration(timedelta(days=90), timedelta(days=31)),
+        webhook=WebhookConfiguration(False, ()),
+        resync=timedelta(minutes=10),
+    )
+    return replace(base, **changes)
+
+
+def _metadata(name: str, namespace: str, created: datetime) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": namespace,
+        "uid": f"{namespace}-{name}",
+        "generation": 1,
+        "creationTimestamp": created.isoformat(),
+    }
