@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
-
-#: Families of transit keys that a grant may sign with: scoped keys of Policies, and those of leafs.
-GRANT_KEY_FAMILIES: Final = ("policy", "leaf")
+from typing import Protocol
 
 
 class Mounts(Protocol):
@@ -36,5 +33,5 @@ def grant_policy(mounts: Mounts, transit_key: str, document_path: str) -> str:
 
 
 def grant_policy_start(transit_mount: str, key_family: str) -> str:
-    """What the policy of every grant begins with whose key is of this family."""
+    """What the policy of every grant begins with whose key is of this family (see `names.GRANT_KEY_FAMILIES`)."""
     return f'path "{transit_mount}/sign/{key_family}.'

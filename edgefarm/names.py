@@ -69,6 +69,12 @@ OPERATOR_SIGNING_KEYS: Final = ("operator-signing-1", "operator-signing-2")
 SYSTEM_ACCOUNT_KEY: Final = "account.SYS"
 #: Signing key of the SYS account for the reconciler's own user.
 SYSTEM_CONTROLLER_KEY: Final = "controller.SYS"
+#: What the names of the transit keys begin with that come and go with networks; all others are the administrator's.
+KEY_FAMILIES: Final = ("account", "controller", "leaf", "policy")
+#: Those of them that a grant may sign with.
+GRANT_KEY_FAMILIES: Final = ("leaf", "policy")
+#: KV folder of all access documents.
+ACCESS_FOLDER: Final = "access"
 #: KV document with the operator's public facts (operator JWT, SYS account id and JWT, public signing keys).
 OPERATOR_DOCUMENT: Final = "operator"
 

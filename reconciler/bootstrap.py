@@ -15,7 +15,7 @@ from typing import Any, Final
 from edgefarm import names
 from edgefarm.errors import InvalidCredential, VaultRefused, VaultUnavailable
 from edgefarm.nats import claims, jwt, nkeys, serverconfig
-from edgefarm.vault import KubernetesAuth, Role, TransitKey, Vault, VaultSetup
+from edgefarm.vault import KubernetesAuth, TransitKey, Vault, VaultSetup
 from reconciler.controller_grant import controller_policy, controller_role
 
 #: A new KV mount is busy with itself for some milliseconds.
@@ -91,9 +91,8 @@ def bootstrap(
     """Bring Vault into the state that the reconciler needs, and return the operator's public facts.
 
     `vault` holds an administrator's token; `random` gives unguessable, never repeated text (for `jti`);
-    `pause` waits that many seconds. A second run
-    finds the same facts and writes nothing, except the auth configuration when that holds a reviewer token. Raises
-    VaultUnavailable (run it again) and VaultRefused.
+    `pause` waits that many seconds. A second run finds the same facts and writes nothing, except the auth configuration
+    when that holds a reviewer token. Raises VaultUnavailable (run it again) and VaultRefused.
     """
     setup = VaultSetup(vault)
     progress("mounts")
@@ -121,7 +120,7 @@ def _grant_controller(vault: Vault, settings: BootstrapSettings) -> None:
     text = controller_policy(vault.settings)
     if vault.policy(names.CONTROLLER_ROLE) != text:
         vault.write_policy(names.CONTROLLER_ROLE, text)
-    role: Role = controller_role(
+    role = controller_role(
         namespace=settings.controller_namespace,
         service_account=settings.controller_service_account,
         audience=settings.audience,

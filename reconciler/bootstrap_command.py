@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
             sys.stdout.write(text)
         else:
             args.nats_config.write_text(text)
-    except (EdgefarmError, OSError) as error:
+    except (EdgefarmError, OSError, UnicodeDecodeError) as error:
         _say(str(error))
         return 1
     _say(f"done, {vault.writes} changes; the system account is {result.system_account}")

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from edgefarm import names
-from edgefarm.grants import GRANT_KEY_FAMILIES, grant_policy_start
+from edgefarm.grants import grant_policy_start
 from edgefarm.vault import Role, VaultSettings, role_parameters
 
 #: Seconds; the reconciler logs in again before. Short, because a batch token cannot be revoked.
@@ -14,8 +14,6 @@ CONTROLLER_TOKEN_TTL: Final = 1200
 
 _Rule = dict[str, Any]
 _MANAGE: Final = ("create", "delete", "read", "update")
-#: Families of keys that come and go with networks. Everything else in the transit mount is the administrator's.
-_KEY_FAMILIES: Final = ("account", "controller", "leaf", "policy")
 #: Keys of those families that only the administrator may change.
 _FIXED_KEYS: Final = (names.SYSTEM_ACCOUNT_KEY, names.SYSTEM_CONTROLLER_KEY)
 
@@ -64,7 +62,7 @@ def controller_policy(settings: VaultSettings) -> str:
 
 def _keys(transit: str) -> dict[str, _Rule]:
     rules: dict[str, _Rule] = {f"{transit}/keys": _rule("list")}
-    for family in _KEY_FAMILIES:
+    for family in names.KEY_FAMILIES:
         # No parameter that would make a key exportable, or anything else than ed25519.
         rules[f"{transit}/keys/{family}.*"] = _rule(
             *_MANAGE, allowed_parameters={"type": ["ed25519"], "deletion_allowed": []}
@@ -82,9 +80,9 @@ def _keys(transit: str) -> dict[str, _Rule]:
 def _documents(kv: str) -> dict[str, _Rule]:
     return {
         f"{kv}/data/{names.OPERATOR_DOCUMENT}": _rule("read"),
-        f"{kv}/data/access/*": _rule("create", "read", "update"),
-        f"{kv}/metadata/access": _rule("list"),
-        f"{kv}/metadata/access/*": _rule("delete", "list"),
+        f"{kv}/data/{names.ACCESS_FOLDER}/*": _rule("create", "read", "update"),
+        f"{kv}/metadata/{names.ACCESS_FOLDER}": _rule("list"),
+        f"{kv}/metadata/{names.ACCESS_FOLDER}/*": _rule("delete", "list"),
     }
 
 
@@ -113,7 +111,7 @@ def _roles(roles: str) -> dict[str, _Rule]:
 
 
 def _policies(transit: str) -> dict[str, _Rule]:
-    starts = [f"{grant_policy_start(transit, family)}*" for family in GRANT_KEY_FAMILIES]
+    starts = [f"{grant_policy_start(transit, family)}*" for family in names.GRANT_KEY_FAMILIES]
     return {
         "sys/policies/acl": _rule("list"),
         f"sys/policies/acl/{names.vault_policy('*')}": _rule(

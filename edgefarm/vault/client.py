@@ -6,6 +6,7 @@ import base64
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 from edgefarm.errors import VaultRefused
@@ -75,8 +76,21 @@ class Vault:
     # -- login ---------------------------------------------------------------------------------------------------
 
     def login(self, role: str, service_account_jwt: str) -> timedelta:
-        """Prove a Kubernetes service account, use the token from now on, and return how long it is valid."""
-        answer = self.transport.send(_LOGIN, f"{self._auth}/login", {"role": role, "jwt": service_account_jwt})
+        """Prove a Kubernetes service account, use the token from now on, and return how long it is valid.
+
+        Vault names no reason when it refuses (403), so that strangers learn nothing about roles; it answers the same
+        when it cannot reach the Kubernetes API server that reviews tokens.
+        """
+        try:
+            answer = self.transport.send(_LOGIN, f"{self._auth}/login", {"role": role, "jwt": service_account_jwt})
+        except VaultRefused as error:
+            if error.status != HTTPStatus.FORBIDDEN:
+                raise
+            raise VaultRefused(
+                f"Vault at {self.settings.address} refused the login as role {role!r}: the token has expired, the role "
+                "is not for its service account, namespace and audience, or Vault cannot ask the Kubernetes API server",
+                error.status,
+            ) from None
         auth = (answer or {}).get("auth") or {}
         try:
             lease = timedelta(seconds=int(auth["lease_duration"]))

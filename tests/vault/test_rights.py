@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgefarm import names
-from edgefarm.errors import Refused, VaultRefused
+from edgefarm.errors import VaultRefused
 from edgefarm.grants import grant_policy
 from edgefarm.vault import Role, Vault
 from edgefarm.vault.transport import Operation
@@ -248,8 +248,9 @@ class TestGrant:
         self, sidecar: Vault, reviewer: TokenReviewer, namespace: str, account: str, options: dict[str, Any]
     ) -> None:
         token = reviewer.token(namespace, account, **options)
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(VaultRefused, match=ROLE) as caught:
             Vault(sidecar.settings).login(ROLE, token)
+        assert caught.value.status == 403
         assert token not in str(caught.value)
 
     def test_ends_with_its_policy_at_once_though_batch_tokens_live_on(self, sidecar: Vault, controller: Vault) -> None:
