@@ -10,7 +10,7 @@ import secrets
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import nats.errors
 from nats.aio.client import Client
@@ -138,17 +138,15 @@ class Connection:
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError when this is no URL that nats-py can read."""
+    """Raise ValueError when this is no URL that nats-py can read (without a port it takes 4222)."""
+    problem = f"{url!r} is no URL of a NATS server: write one like tls://nats.example:4222"
     parts = urlsplit(url)
-    if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname or not _is_port_readable(parts):
-        raise ValueError(f"{url!r} is no URL of a NATS server: write one like tls://nats.example:4222")
-
-
-def _is_port_readable(parts: SplitResult) -> bool:
+    if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
+        raise ValueError(problem)
     try:
-        return parts.port != 0
+        _ = parts.port
     except ValueError:
-        return False
+        raise ValueError(problem) from None
 
 
 def wants_tls(urls: Iterable[str]) -> bool:

@@ -139,7 +139,9 @@ async def test_an_unreachable_server_is_named(hub: Hub) -> None:
     await client.close()
 
 
-@pytest.mark.parametrize("url", ["", "nats", "127.0.0.1:4222", "tls://a:port", "tls://a:0", "tls://:1", "http://a:1"])
+@pytest.mark.parametrize(
+    "url", ["", "nats", "127.0.0.1:4222", "tls://a:port", "tls://a:70000", "tls://:1", "http://a:1"]
+)
 def test_an_url_that_cannot_be_read_is_named(hub: Hub, url: str) -> None:
     with pytest.raises(ValueError, match="is no URL of a NATS server") as caught:
         client_of(hub, [url])
