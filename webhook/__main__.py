@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import signal
-import ssl
 import sys
-from collections.abc import Iterator
 
 import structlog
-import uvicorn
 import uvloop
-from starlette.applications import Starlette
 
 from edgefarm import __version__
 from edgefarm.errors import SettingsError
 from edgefarm.telemetry import configure_logging
 from webhook.app import Lifecycle, admission_app, health_app
 from webhook.metrics import Metrics
+from webhook.server import Server
 from webhook.settings import VARIABLES, Settings
 from webhook.tls import Certificates
-
-#: Longer than the API server keeps an idle connection (90 s), so that it is never we who close one it is about to use.
-_KEEP_ALIVE_SECONDS = 120
-#: How long requests that have begun may take after the listener closed; the API server waits 5 s for us.
-_GRACE_SECONDS = 5
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the process, which runs two servers and drains in order."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve(settings: Settings, log: structlog.stdlib.BoundLogger) -> None:
@@ -46,7 +29,7 @@ async def serve(settings: Settings, log: structlog.stdlib.BoundLogger) -> None:
         loop.add_signal_handler(number, stop.set)
     metrics, lifecycle, has_certificate = Metrics(), Lifecycle(), asyncio.Event()
     certificates = Certificates(settings.certificates, log, metrics.certificate_ends)
-    admission = _server(
+    admission = Server.create(
         admission_app(settings.injection, metrics, lifecycle, log), settings.host, settings.port, certificates.context
     )
 
@@ -57,7 +40,7 @@ async def serve(settings: Settings, log: structlog.stdlib.BoundLogger) -> None:
             return "waiting for the certificate"
         return None if admission.started else "starting"
 
-    health = _server(health_app(metrics, why_not_ready), settings.host, settings.health_port, None)
+    health = Server.create(health_app(metrics, why_not_ready), settings.host, settings.health_port)
     async with asyncio.TaskGroup() as tasks:
         health_task = tasks.create_task(health.serve())
         follower = tasks.create_task(certificates.follow(has_certificate))
@@ -79,7 +62,7 @@ async def serve(settings: Settings, log: structlog.stdlib.BoundLogger) -> None:
 
 
 def main() -> int:
-    """Exit status: 0 after a signal, 1 when a port cannot be had, 2 when the environment is wrong."""
+    """Exit status: 0 after a signal, 2 when the environment is wrong, 3 (uvicorn's) when a port cannot be had."""
     _parse_arguments()
     try:
         settings = Settings.read(os.environ)
@@ -91,27 +74,6 @@ def main() -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, log))
     return 0
-
-
-def _server(app: Starlette, host: str, port: int, context: ssl.SSLContext | None) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-            ssl_context_factory=None if context is None else (lambda _config, _default: context),
-        )
-    )
 
 
 def _parse_arguments() -> None:

@@ -192,6 +192,15 @@ def test_sigterm_ends_in_time_although_a_request_never_ends(start_webhook: Start
     hanging.close()
 
 
+def test_sigterm_does_not_wait_for_idle_connections(start_webhook: StartWebhook) -> None:
+    webhook = start_webhook()
+    with contextlib.closing(webhook.connect()) as idle:
+        idle.request("POST", "/mutate", _BODY, {"Content-Type": "application/json"})
+        idle.getresponse().read()
+        webhook.process.signal(signal.SIGTERM)
+        assert webhook.process.wait(4) == 0
+
+
 def test_a_port_that_is_taken_is_said_in_the_log_and_ends_the_process(
     start_webhook: StartWebhook, webhook: Webhook
 ) -> None:
