@@ -12,11 +12,13 @@ from localcluster.stack import find_program
 #: The images of this project; charts, webhook settings and examples of localcluster use these names.
 CONTROL_IMAGE: Final = "ghcr.io/edgefarm/network-control"
 SIDECAR_IMAGE: Final = "ghcr.io/edgefarm/network-sidecar"
+EXAMPLES_IMAGE: Final = "ghcr.io/edgefarm/network-examples"
 
 #: Image name without registry and tag -> entrypoint.
 IMAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "edgefarm/network-control": ("python", "-m", "reconciler"),
     "edgefarm/network-sidecar": ("python", "-m", "sidecar"),
+    "edgefarm/network-examples": ("python",),
     "python": ("python",),
     "nats": ("nats-server",),
     "nats-server": ("nats-server",),
