@@ -34,11 +34,13 @@ class Source:
 class Timing:
     """`relist`: seconds after which everything is listed again, in case a watch lost something unnoticed.
 
-    A watch that ends sooner than `shortest_watch` seconds and brought nothing counts as a failure.
+    A watch that ends sooner than `shortest_watch` seconds and brought nothing counts as a failure. After `patience`
+    failures in a row everything is listed again as well.
     """
 
     relist: float = 1800.0
     shortest_watch: float = 1.0
+    patience: int = 3
     backoff: Backoff = field(default_factory=lambda: Backoff(first=0.2, most=30.0))
 
 
@@ -142,6 +144,8 @@ class Informer:
             except EdgefarmError as error:
                 reason = str(error)
             failures += 1
+            if failures >= self._timing.patience:
+                self._version = None  # perhaps it means nothing to the server any more, whatever it calls that
             delay = self._timing.backoff.delay(failures, random.random())  # noqa: S311 (spreads retries, no secret)
             self._log.log(_level(failures), "watch interrupted", reason=reason, retry_seconds=round(delay, 1))
             await asyncio.sleep(delay)

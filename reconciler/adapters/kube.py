@@ -20,9 +20,8 @@ from reconciler.ports import Kind, Object, WatchEvent
 from reconciler.settings import KubernetesSettings
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
-#: The server ends a watch after so many seconds; one that has not ended some time later is dead.
+#: The server ends a watch after so many seconds; one that has not ended somewhat later is dead.
 WATCH_SECONDS: Final = 120
-_WATCH_GRACE: Final = 15.0
 _PAGE: Final = 500
 _Objects = list[Object]
 #: Called with the verb and the kind of every request that is sent.
@@ -157,7 +156,7 @@ class KubeClient:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(self._watch_seconds),
         }
-        timeout = aiohttp.ClientTimeout(total=self._watch_seconds + _WATCH_GRACE, connect=5)
+        timeout = aiohttp.ClientTimeout(total=self._watch_seconds * 1.1 + 2, connect=5)
         response = await self._send("watch", kind, kind.path(namespace), query=query, timeout=timeout)
         try:
             if response.status >= 400:

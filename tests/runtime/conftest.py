@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from edgefarm.vault import KubernetesAuth, Vault, VaultSettings
+from localcluster.kubernetes import ApiServer, start_api_server
 from localcluster.stack import Authority, OpenBao
+from reconciler.adapters.kube import KubeClient
 from reconciler.bootstrap import BootstrapResult, BootstrapSettings, bootstrap
-from reconciler.settings import Settings, read_settings
+from reconciler.ports import NAMESPACE
+from reconciler.settings import Settings, read_kubernetes_settings, read_settings
 from tests.vault.reviewer import TokenReviewer
 
 
@@ -76,3 +80,29 @@ def settings(work: Path) -> Settings:
             "EDGEFARM_VAULT_TOKEN_FILE": str(work / "vault-token"),
         }
     )
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server: the local one, or a real one where KUBEBUILDER_ASSETS is set."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    server = start_api_server(tmp_path_factory.mktemp("apiserver"), Path(assets) if assets else None)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def kube(api_server: ApiServer) -> AsyncIterator[KubeClient]:
+    """An administrator's client whose watches end after two seconds."""
+    settings = read_kubernetes_settings({"KUBECONFIG": str(api_server.kubeconfig)})
+    client = await KubeClient.connect(settings, watch_seconds=2)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def namespace(kube: KubeClient) -> str:
+    """A namespace that nobody else uses."""
+    name = f"test-{secrets.token_hex(4)}"
+    await kube.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name

@@ -92,6 +92,14 @@ async def test_a_version_that_is_gone_leads_to_a_new_list_that_finds_everything_
     assert kube.calls["list"] == 2
 
 
+async def test_a_version_that_the_server_never_takes_is_given_up_for_a_new_list(
+    kube: FakeKube, informer: Informer
+) -> None:
+    kube.fail["watch"] = KubernetesUnavailable("too large resource version")
+    kube.break_watches(kube.fail["watch"])
+    await eventually(lambda: kube.calls["list"] == 2)
+
+
 async def test_a_failing_list_is_repeated_until_it_succeeds(kube: FakeKube) -> None:
     kube.fail["list"] = KubernetesUnavailable("no route")
     informer = Informer(kube, Source(CONFIGMAP), log=LOG, timing=QUICK)
