@@ -1,0 +1,317 @@
+"""A real world for controllers (API server, OpenBao, nats-server) and a reconciler in it whose calls can be broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from edgefarm import names
+from edgefarm.errors import Conflict, KubernetesRefused, KubernetesUnavailable
+from edgefarm.nats import jwt
+from edgefarm.nats.claims import user_claims
+from edgefarm.nats.nkeys import KeyPair, generate_user
+from edgefarm.vault import KubernetesAuth, TransitKey, Vault, VaultSettings
+from localcluster.kubernetes import LocalApiServer
+from localcluster.stack import Authority, NatsServer, OpenBao
+from reconciler.adapters.kube import KubeClient
+from reconciler.adapters.nats import SystemClient
+from reconciler.bootstrap import BootstrapResult, BootstrapSettings, bootstrap
+from reconciler.configuration import Configuration, NatsConfiguration, VaultConfiguration
+from reconciler.connections import system_user
+from reconciler.context import Context, Controller, Key, Result
+from reconciler.controllers import network, pod_advisor, policy
+from reconciler.informers import Informers
+from reconciler.ports import NAMESPACE, NETWORK, POLICY, SERVICE_ACCOUNT, Kind, Object
+from reconciler.settings import read_settings
+from reconciler.vault_session import VaultSession
+from reconciler.watch import Source
+from tests.natskit import Connection, Credentials
+from tests.reconciler.gate import Gate, GatedKube, GatedNats, GatedVault
+from tests.reconciler.objects import configuration
+from tests.vault.reviewer import TokenReviewer
+
+CRD = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
+_LOG: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass
+class World:
+    """The outside systems; each test uses names of its own."""
+
+    folder: Path
+    authority: Authority
+    api: LocalApiServer
+    openbao: OpenBao
+    reviewer: TokenReviewer
+    admin: Vault
+    operator: BootstrapResult
+    hub: NatsServer
+
+    @classmethod
+    def start(cls, folder: Path, authority: Authority, openbao: OpenBao) -> World:
+        """Start what is not running yet, and bootstrap Vault in mounts of its own."""
+        reviewer = TokenReviewer.start(authority)
+        mount = f"world-{secrets.token_hex(3)}"
+        settings = VaultSettings(
+            address=openbao.address,
+            ca_pem=authority.pem,
+            auth_mount=f"{mount}-kubernetes",
+            transit_mount=f"{mount}-transit",
+            kv_mount=f"{mount}-kv",
+        )
+        admin = Vault(settings, token=openbao.root_token)
+        operator = bootstrap(
+            admin,
+            BootstrapSettings(
+                kubernetes=KubernetesAuth(host=reviewer.url, ca_pem=reviewer.ca_pem),
+                controller_namespace=names.CONTROLLER_NAMESPACE,
+                controller_service_account="network-controller",
+            ),
+            now=datetime.now(UTC),
+            random=lambda: secrets.token_hex(16),
+        )
+        api = LocalApiServer.start(folder / "kubernetes")
+        hub = NatsServer.start(folder / "hub", authority, auth=operator.nats_config(str(folder / "hub" / "accounts")))
+        return cls(folder, authority, api, openbao, reviewer, admin, operator, hub)
+
+    def stop(self) -> None:
+        """End everything that `start` began."""
+        self.hub.stop()
+        self.api.stop()
+        self.admin.close()
+        self.reviewer.stop()
+
+    def restart_hub(self) -> None:
+        """Start the hub again where it was."""
+        port = int(self.hub.url.rpartition(":")[2])
+        auth = self.operator.nats_config(str(self.folder / "hub" / "accounts"))
+        self.hub = NatsServer.start(self.folder / "hub", self.authority, auth=auth, port=port)
+
+    @property
+    def configuration(self) -> Configuration:
+        """What the ConfigMap would say about these systems."""
+        vault = self.admin.settings
+        return configuration(
+            vault=VaultConfiguration(
+                address=vault.address,
+                ca_bundle=vault.ca_pem,
+                auth_mount=vault.auth_mount,
+                transit_mount=vault.transit_mount,
+                kv_mount=vault.kv_mount,
+                namespace="",
+                audience=names.DEFAULT_AUDIENCE,
+            ),
+            nats=NatsConfiguration((self.hub.url,), (self.hub.url,), self.authority.pem),
+        )
+
+    def credentials(self, network: str, namespace: str, account: str) -> Credentials:
+        """What a sidecar of this service account would get: login, read, sign, and nothing else."""
+        vault = Vault(self.admin.settings)
+        try:
+            vault.login(names.grant_role(network, namespace, account), self.reviewer.token(namespace, account))
+            document = vault.read_document(names.access_document(network, namespace, account))
+            assert document is not None
+            return sign_user(vault, document)
+        finally:
+            vault.close()
+
+    def connect(self, credentials: Credentials, **options: Any) -> Awaitable[Connection]:
+        """A client of the hub."""
+        return Connection.open(self.hub.url, self.authority, credentials, **options)
+
+    def held(self, network: str) -> dict[str, Any]:
+        """All that Vault holds for a network, without what differs from one run to the next."""
+        vault = self.admin
+        own = (names.account_key(network), names.policy_key_prefix(network))
+        keys = [name for name in vault.keys() if name == own[0] or name.startswith(own[1])]  # noqa: SIM118 (no dict)
+        roles = [role for role in vault.roles() if role.startswith(names.grant_role_prefix(network))]
+        prefix = names.vault_policy(names.grant_role_prefix(network))
+        return {
+            "keys": {name: sorted(_existing(vault.key(name)).versions) for name in keys},
+            "roles": {name: vault.role(name) for name in roles},
+            "policies": {name: vault.policy(name) for name in vault.policies() if name.startswith(prefix)},
+            "documents": sorted(vault.list_documents(names.access_document_prefix(network))),
+        }
+
+
+def _existing(key: TransitKey | None) -> TransitKey:
+    assert key is not None
+    return key
+
+
+def sign_user(vault: Vault, document: Mapping[str, Any], user: KeyPair | None = None) -> Credentials:
+    """User credentials as the access document asks for them."""
+    user = user or generate_user()
+    now = int(datetime.now(UTC).timestamp())
+    claims = user_claims(
+        name="test",
+        subject=user.public,
+        issuer=document["signingKey"],
+        account=document["account"],
+        jti=secrets.token_hex(8),
+        issued_at=now,
+        expires_at=now + document["lifetimeSeconds"],
+    )
+    data = jwt.signing_input(claims)
+    return jwt.assemble(data, vault.sign(document["transitKey"], document["keyVersion"], data)), user.seed
+
+
+class Events:
+    """Remembers Events as (object, reason, message)."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, str]] = []
+
+    def normal(self, about: Mapping[str, Any], reason: str, message: str) -> None:
+        self.seen.append((about["metadata"]["name"], reason, message))
+
+    warning = normal
+
+
+class Reconciler:
+    """The controllers of one process, passed over by hand; its memory is gone with `restart`."""
+
+    def __init__(self, world: World, kube: KubeClient, session: VaultSession, system: SystemClient) -> None:
+        self.world = world
+        self.gate = Gate()
+        self.events = Events()
+        self.kube = kube
+        self.ahead = timedelta(0)
+        self.configuration: Configuration | None = world.configuration
+        self.informers = Informers(kube, log=_LOG)
+        settings = {
+            "EDGEFARM_POD_NAME": "controller-0",
+            "KUBECONFIG": str(world.api.kubeconfig),
+            "EDGEFARM_VAULT_TOKEN_FILE": "unused",
+        }
+        self.context = Context(
+            kube=GatedKube(kube, self.gate),
+            store=self.informers,
+            configuration=lambda: self.configuration,
+            vault=GatedVault(session, self.gate),
+            nats=lambda: GatedNats(system, self.gate),
+            events=self.events,
+            clock=lambda: datetime.now(UTC) + self.ahead,
+            settings=read_settings(settings),
+            log=_LOG,
+        )
+        self.controllers: dict[str, Controller] = {}
+        self.restart()
+        self.woken: set[Key] = set()
+        self._listen()
+
+    def restart(self) -> None:
+        """Forget everything, as a new process would."""
+        for module in (network, policy, pod_advisor):
+            controller = module.build(self.context).controller
+            self.controllers[controller.name] = controller
+
+    def _listen(self) -> None:
+        for module in (network, policy, pod_advisor):
+            for watch in module.build(self.context).watches:
+                informer = self.informers.informer(Source(watch.kind, watch.namespace, watch.labels, watch.fields))
+                for index, indexer in watch.indexes.items():
+                    informer.store.add_index(index, indexer)
+                informer.add_handler(lambda old, new, watch=watch: self.woken.update(watch.mapper(old, new)))  # type: ignore[misc]
+
+    async def once(self, controller: str, namespace: str, name: str) -> Result:
+        """One pass over one key, with fresh stores."""
+        await self.caught_up()
+        return await self.controllers[controller].reconcile(Key(controller, namespace, name))
+
+    async def converge(self) -> None:
+        """Pass over everything that was woken until nothing is; errors are for the caller."""
+        await self.caught_up()
+        while self.woken:
+            key = self.woken.pop()
+            try:
+                await self.controllers[key.controller].reconcile(key)
+            except Conflict:
+                self.woken.add(key)
+            await self.caught_up()
+
+    async def caught_up(self) -> None:
+        """Return when the stores hold what the API server holds."""
+        async with asyncio.timeout(10):
+            for kind in (NETWORK, POLICY, NAMESPACE, SERVICE_ACCOUNT):
+                namespace = names.CONTROLLER_NAMESPACE if kind is NETWORK else None
+                store = self.informers(kind)
+                while True:
+                    actual, _ = await self.kube.list(kind, namespace)
+                    if sorted(map(_version, actual)) == sorted(map(_version, store.list())):
+                        break
+                    await asyncio.sleep(0.005)
+
+
+def _version(obj: Mapping[str, Any]) -> tuple[str, str, str]:
+    metadata = obj["metadata"]
+    return metadata.get("namespace", ""), metadata["name"], metadata["resourceVersion"]
+
+
+@contextlib.asynccontextmanager
+async def running(world: World, folder: Path) -> AsyncIterator[Reconciler]:
+    """A reconciler with its clients and informers."""
+    token = folder / "vault-token"
+    token.write_text(world.reviewer.token(names.CONTROLLER_NAMESPACE, "network-controller"))
+    settings = read_settings(
+        {
+            "EDGEFARM_POD_NAME": "controller-0",
+            "KUBECONFIG": str(world.api.kubeconfig),
+            "EDGEFARM_VAULT_TOKEN_FILE": str(token),
+        }
+    )
+    kube = await KubeClient.connect(settings.kubernetes)
+    session = VaultSession(Vault(world.admin.settings), token)
+
+    async def user() -> tuple[str, str]:
+        return await system_user(session, datetime.now(UTC))
+
+    system = SystemClient([world.hub.url], user, ca_bundle=world.authority.pem, timeout=2.0)
+    reconciler = Reconciler(world, kube, session, system)
+    informing = asyncio.create_task(reconciler.informers.run())
+    try:
+        await reconciler.informers.synced()
+        yield reconciler
+    finally:
+        informing.cancel()
+        await asyncio.gather(informing, return_exceptions=True)
+        await system.close()
+        await session.close()
+        await kube.close()
+
+
+async def install_definitions(kube: KubeClient, definitions: list[Object]) -> None:
+    """Create the CRDs and the controller namespace, and wait until our kinds are served."""
+    for definition in definitions:
+        await _create(kube, CRD, definition)
+    await make_namespace(kube, names.CONTROLLER_NAMESPACE)
+    async with asyncio.timeout(10):
+        for kind in (NETWORK, POLICY):
+            while not await _is_served(kube, kind):
+                await asyncio.sleep(0.02)
+
+
+async def make_namespace(kube: KubeClient, name: str) -> None:
+    """Create a namespace that may exist."""
+    await _create(kube, NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+async def _create(kube: KubeClient, kind: Kind, obj: Object) -> None:
+    with contextlib.suppress(Conflict):
+        await kube.create(kind, obj)
+
+
+async def _is_served(kube: KubeClient, kind: Kind) -> bool:
+    try:
+        await kube.list(kind)
+    except (KubernetesRefused, KubernetesUnavailable):
+        return False
+    return True
