@@ -27,6 +27,7 @@ _log = structlog.get_logger()
 _HEARTBEAT_SECONDS = 10.0
 _STOP_GRACE_SECONDS = 3.0
 _FINISHED = ("Succeeded", "Failed")
+_READY = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the node runner is running"}
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class NodeRunner:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._say_stopped()
         await asyncio.gather(*(worker.halt(_STOP_GRACE_SECONDS) for worker in self._workers.values()))
 
     # -- pods --------------------------------------------------------------------------------------------------------
@@ -172,14 +174,25 @@ class NodeRunner:
         if kept != taints:
             await self._client.patch(NODES, node.name, {"spec": {"taints": kept}})
 
+    async def _say_stopped(self) -> None:
+        """Take the nodes out of service, so that no pod is bound to them from now on."""
+        stopped = {**_READY, "status": "False", "reason": "NodeShutdown", "message": "the node runner has stopped"}
+        now = timestamp()
+        status = {"conditions": [{**stopped, "lastHeartbeatTime": now, "lastTransitionTime": now}]}
+        with contextlib.suppress(EdgefarmError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                for node in self._settings.nodes:
+                    await self._client.patch(NODES, node.name, {"status": status}, subresource="status")
+
     def _node_status(self, node: NodeSpec, current: Json) -> Json:
         now = timestamp()
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the node runner is running"}
-        before = {entry["type"]: entry for entry in current.get("status", {}).get("conditions") or []}
-        since = before.get("Ready", {}).get("lastTransitionTime", now)
+        before = next(
+            (entry for entry in current.get("status", {}).get("conditions") or [] if entry["type"] == "Ready"), {}
+        )
+        since = before["lastTransitionTime"] if before.get("status") == "True" else now
         capacity = {"cpu": "64", "memory": "256Gi", "pods": "110", "ephemeral-storage": "1Ti"}
         return {
-            "conditions": [{**ready, "lastHeartbeatTime": now, "lastTransitionTime": since}],
+            "conditions": [{**_READY, "lastHeartbeatTime": now, "lastTransitionTime": since}],
             "addresses": [
                 {"type": "InternalIP", "address": self._hosts[node.name]},
                 {"type": "Hostname", "address": node.name},

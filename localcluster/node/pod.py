@@ -30,6 +30,7 @@ from localcluster.node.volumes import PodVolumes, VolumePlaces
 
 _REPOSITORY: Final = Path(localcluster.__file__).resolve().parent.parent
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_RETRY_SECONDS: Final = 1.0
 _log = structlog.get_logger()
 
 
@@ -71,6 +72,7 @@ class PodWorker:
         self._dirty = asyncio.Event()
         self._deleted = asyncio.Event()
         self._gone = False
+        self._volumes_made = asyncio.Event()
         self._volumes_stale = asyncio.Event()
 
     def update(self, pod: Json) -> None:
@@ -119,7 +121,7 @@ class PodWorker:
 
     async def _live(self) -> None:
         self._changed()
-        await self._make_volumes()
+        await self._volumes_made.wait()
         restart = Restart(self.pod["spec"].get("restartPolicy") or "Always")
         for container in self._init:
             if container.is_sidecar:
@@ -141,31 +143,21 @@ class PodWorker:
         self._outcome = outcome
         self._changed()
 
-    async def _make_volumes(self) -> None:
+    async def _keep_volumes(self) -> None:
+        """Make the volumes; then bring them up to date when a source changed or a token must be renewed."""
         while True:
             try:
                 await self._volumes.refresh(self.pod)
             except (MissingSource, EdgefarmError) as error:
                 await self._warn("FailedMount", str(error))
-                await self._pause(1.0)
+                pause = _RETRY_SECONDS
             else:
-                return
-
-    async def _keep_volumes(self) -> None:
-        """Bring volumes up to date when a source changed or a token must be renewed."""
-        while True:
-            due = self._volumes.refresh_at
-            await self._pause(60.0 if due is None else max(0.0, due - time.time()))
-            try:
-                await self._volumes.refresh(self.pod)
-            except (MissingSource, EdgefarmError) as error:
-                _log.info("volumes not refreshed", pod=self._name, error=str(error))
-                await asyncio.sleep(1.0)
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._volumes_stale.wait(), min(seconds, 60.0))
-        self._volumes_stale.clear()
+                self._volumes_made.set()
+                due = self._volumes.refresh_at
+                pause = None if due is None else max(0.0, due - time.time())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._volumes_stale.wait(), pause)
+            self._volumes_stale.clear()
 
     def _grace(self) -> float:
         metadata, spec = self.pod["metadata"], self.pod["spec"]
@@ -191,7 +183,7 @@ class PodWorker:
                 )
             except EdgefarmError as error:
                 _log.warning("pod not deleted", pod=self._name, error=str(error))
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return
 

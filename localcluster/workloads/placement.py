@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from localcluster.client import Json
 from localcluster.workloads.pods import condition, matches_labels
 
+_HEARTBEAT_LIMIT_SECONDS: Final = 40
 #: What a DaemonSet's pods tolerate beyond their template, as in Kubernetes.
 DAEMON_TOLERATIONS: Final = [
     {"key": f"node.kubernetes.io/{taint}", "operator": "Exists", "effect": effect}
@@ -32,8 +34,13 @@ def misfit(spec: Json, node: Json) -> str:
     return ""
 
 
-def is_node_ready(node: Json) -> bool:
-    return condition(node, "Ready").get("status") == "True"
+def is_node_ready(node: Json, now: datetime) -> bool:
+    """Whether the node says that it is ready, and has said so lately (a killed runner cannot take it back)."""
+    ready = condition(node, "Ready")
+    heartbeat = ready.get("lastHeartbeatTime")
+    if ready.get("status") != "True" or not heartbeat:
+        return False
+    return (now - datetime.fromisoformat(heartbeat)).total_seconds() < _HEARTBEAT_LIMIT_SECONDS
 
 
 def _taints(node: Json) -> list[Json]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from localcluster.client import NODES, PODS, Json, Resource
@@ -33,7 +34,8 @@ class Scheduler(Controller):
         if pod is None or not _needs_node(pod):
             return
         nodes, _ = await self.client.list(NODES)
-        reasons = {node["metadata"]["name"]: _problem(pod, node) for node in nodes}
+        now = datetime.now(UTC)
+        reasons = {node["metadata"]["name"]: _problem(pod, node, now) for node in nodes}
         fitting = [node for node, reason in reasons.items() if not reason]
         if not fitting:
             await self._explain(pod, list(reasons.values()))
@@ -78,5 +80,5 @@ def _needs_node(pod: Json) -> bool:
     return ours and not over and not spec.get("nodeName")
 
 
-def _problem(pod: Json, node: Json) -> str:
-    return misfit(pod["spec"], node) or ("" if is_node_ready(node) else "node(s) were not ready")
+def _problem(pod: Json, node: Json, now: datetime) -> str:
+    return misfit(pod["spec"], node) or ("" if is_node_ready(node, now) else "node(s) were not ready")

@@ -1,0 +1,58 @@
+"""A cluster for these tests: an API server, and workload controllers with two nodes as a process of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from localcluster.client import NAMESPACES, SERVICE_ACCOUNTS, Client
+from localcluster.kubernetes import start_api_server
+from localcluster.process import LocalProcess
+from tests.noderunner.workloads import Nodes, unique
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An API server: the given one, a real one from KUBEBUILDER_ASSETS, or localcluster's own."""
+    if given := os.environ.get("EDGEFARM_TEST_KUBECONFIG"):
+        yield Path(given)
+        return
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    server = start_api_server(tmp_path_factory.mktemp("api"), assets=Path(assets) if assets else None)
+    yield server.kubeconfig
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def nodes(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Two nodes; the runner's own environment has a variable that no container may see."""
+    folder = tmp_path_factory.mktemp("nodes")
+    names = [unique("node"), unique("node")]
+    command = [sys.executable, "-m", "localcluster.nodes", "--kubeconfig", str(kubeconfig), "--data-dir", str(folder)]
+    for number, name in enumerate(names):
+        command += ["--node", f"{name},localcluster.test/number={number}"]
+    process = LocalProcess.start(
+        "nodes", command, log=folder / "runner.log", env={**os.environ, "NOT_FOR_CONTAINERS": "1"}
+    )
+    yield Nodes(process, folder, names)
+    process.stop()
+
+
+@pytest.fixture
+async def kube(kubeconfig: Path) -> AsyncIterator[Client]:
+    async with Client.from_kubeconfig(kubeconfig) as client:
+        yield client
+
+
+@pytest.fixture
+async def namespace(kube: Client, nodes: Nodes) -> AsyncIterator[str]:
+    """A namespace of one test, ready for pods."""
+    name = unique("test")
+    await kube.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    await kube.wait_for(SERVICE_ACCOUNTS, "default", name, until=lambda account: account is not None)
+    yield name
+    await kube.delete(NAMESPACES, name)

@@ -1,0 +1,95 @@
+"""The runner as a process: its end, its death, and an API server that goes away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from localcluster.client import PODS, Client, Json, is_gone
+from localcluster.nodes import parse_image, parse_node
+from localcluster.process import LocalProcess
+from tests.noderunner.workloads import (
+    SLEEP,
+    container,
+    eventually,
+    is_alive,
+    is_ready,
+    pid_of,
+    pod,
+    pod_with,
+    status_of,
+    unique,
+)
+
+SPAWNS = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', '{SLEEP}']).pid); {SLEEP}"
+
+
+def start_runner(kubeconfig: Path, folder: Path, node: str) -> LocalProcess:
+    command = [sys.executable, "-m", "localcluster.nodes", "--kubeconfig", str(kubeconfig), "--data-dir", str(folder)]
+    return LocalProcess.start("second runner", [*command, "--node", node], log=folder / "runner.log")
+
+
+async def spawning_pod(kube: Client, namespace: str, folder: Path, node: str) -> tuple[Json, list[int]]:
+    """A ready pod on `node` whose container has started a child; and the pids of both."""
+    await kube.create(PODS, pod("parent", container(SPAWNS), nodeName=node), namespace)
+    running = await pod_with(kube, namespace, "parent", is_ready)
+    log = folder / "logs" / f"{namespace}_parent_main.log"
+    await eventually(lambda: log.exists() and log.read_text().split(), "the child is started")
+    return running, [pid_of(running), int(log.read_text().split()[-1])]
+
+
+async def test_nothing_is_left_behind_when_the_runner_is_killed_and_its_successor_goes_on(
+    kube: Client, kubeconfig: Path, namespace: str, work: Path
+) -> None:
+    node = unique("node")
+    first = start_runner(kubeconfig, work, node)
+    second = None
+    try:
+        running, pids = await spawning_pod(kube, namespace, work, node)
+        os.kill(first.pid, signal.SIGKILL)
+        await eventually(lambda: not any(map(is_alive, pids)), "container and child are gone")
+        second = start_runner(kubeconfig, work, node)
+        again = await pod_with(
+            kube, namespace, "parent", lambda obj: is_ready(obj) and status_of(obj)["restartCount"] == 1
+        )
+        assert again["metadata"]["uid"] == running["metadata"]["uid"]
+        await kube.delete(PODS, "parent", namespace)
+        await kube.wait_for(PODS, "parent", namespace, until=is_gone)
+    finally:
+        first.stop()
+        if second is not None:
+            second.stop()
+
+
+async def test_sigterm_stops_all_containers_within_five_seconds(
+    kube: Client, kubeconfig: Path, namespace: str, work: Path
+) -> None:
+    node = unique("node")
+    runner = start_runner(kubeconfig, work, node)
+    try:
+        _, pids = await spawning_pod(kube, namespace, work, node)
+        began = time.monotonic()
+        runner.signal(signal.SIGTERM)
+        assert runner.wait(10) == 0, runner.tail()
+        assert time.monotonic() - began < 5
+        await eventually(lambda: not any(map(is_alive, pids)), "container and child are gone")
+    finally:
+        runner.stop()
+
+
+def test_a_node_is_written_as_a_name_with_labels() -> None:
+    node = parse_node("edge-1,zone=north,edge=")
+    assert (node.name, node.labels) == ("edge-1", {"zone": "north", "edge": ""})
+    with pytest.raises(ValueError, match="write a node as"):
+        parse_node("edge-1,zone")
+
+
+def test_an_image_is_written_as_a_name_with_a_command() -> None:
+    assert parse_image("acme/app=python -m 'acme app'") == ("acme/app", ["python", "-m", "acme app"])
+    with pytest.raises(ValueError, match="write an image as"):
+        parse_image("acme/app")
