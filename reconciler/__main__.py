@@ -48,11 +48,17 @@ async def _run(settings: Settings) -> int:
     # Imported here, because these cost half a second that `bootstrap` and `--help` need not pay.
     from edgefarm.telemetry import configure_logging
     from reconciler.adapters.kube import KubeClient
-    from reconciler.controllers import configuration, webhook_certificate
+    from reconciler.controllers import configuration, network, pod_advisor, policy, webhook_certificate
     from reconciler.metrics import Metrics
     from reconciler.process import Process
 
-    builders = (configuration.build, webhook_certificate.build)
+    builders = (
+        configuration.build,
+        network.build,
+        policy.build,
+        pod_advisor.build,
+        webhook_certificate.build,
+    )
     log = configure_logging("reconciler", settings.log_level)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
