@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -133,12 +133,12 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     """404 and 405 as one sentence; the router's own texts are a word or two."""
     assert isinstance(error, HTTPException)
     sentences = {404: "there is nothing at this path", 405: "this path does not take this method"}
-    return _sentence(error.status_code, sentences.get(error.status_code, error.detail))
+    return _sentence(error.status_code, sentences.get(error.status_code, error.detail), error.headers)
 
 
-def _sentence(status: int, sentence: str) -> Response:
+def _sentence(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
     # Closing also ends a body that is still being sent.
-    return PlainTextResponse(f"{sentence}\n", status, {"connection": "close"})
+    return PlainTextResponse(f"{sentence}\n", status, {**(headers or {}), "connection": "close"})
 
 
 def _where(error: Exception) -> str:

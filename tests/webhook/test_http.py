@@ -170,6 +170,7 @@ def test_other_paths_and_methods_are_refused_with_a_sentence(webhook: Webhook) -
     connection.request("GET", "/mutate")
     response = connection.getresponse()
     assert (response.status, response.read()) == (405, b"this path does not take this method\n")
+    assert response.getheader("allow") == "POST"
     connection.close()
 
 

@@ -156,14 +156,14 @@ def test_tls_1_1_is_refused(start_webhook: StartWebhook) -> None:
 
 
 def test_sigterm_first_ends_readiness_then_drains_without_a_failed_request(start_webhook: StartWebhook) -> None:
-    webhook = start_webhook(EDGEFARM_WEBHOOK_DRAIN="2s")
+    webhook = start_webhook(EDGEFARM_WEBHOOK_DRAIN="4s")
     slow = webhook.connect()
     slow.putrequest("POST", "/mutate")
     slow.putheader("Content-Type", "application/json")
     slow.putheader("Content-Length", str(len(_BODY)))
-    slow.endheaders(_BODY[:100])
     with Load(webhook) as load:
         load.wait_for_more(20)
+        slow.endheaders(_BODY[:100])
         webhook.process.signal(signal.SIGTERM)
         wait_until(lambda: webhook.get("/readyz") == (503, "shutting down\n"), "end of readiness")
         assert webhook.get("/healthz")[0] == 200
@@ -198,7 +198,7 @@ def test_sigterm_does_not_wait_for_idle_connections(start_webhook: StartWebhook)
         idle.request("POST", "/mutate", _BODY, {"Content-Type": "application/json"})
         idle.getresponse().read()
         webhook.process.signal(signal.SIGTERM)
-        assert webhook.process.wait(4) == 0
+        assert webhook.process.wait(4.5) == 0
 
 
 def test_a_port_that_is_taken_is_said_in_the_log_and_ends_the_process(
