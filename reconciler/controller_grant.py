@@ -31,6 +31,12 @@ _NEVER_IN_GRANTS: Final = (
     *(f'*"{path}*' for path in ("/", "sys/", "auth/", "identity/", "cubbyhole/")),
     *(f'*"{word}"*' for word in ("sudo", "create", "delete", "list", "patch", "write", "scan", "root")),
 )
+#: What a grant never needs of our own mounts; `keys/<name>/config` could make a key exportable.
+_NEVER_IN_TRANSIT: Final = (
+    *("keys/", "export/", "byok-export/", "backup/", "restore"),
+    *("sign/operator", "sign/account.", "sign/controller."),
+)
+_NEVER_IN_KV: Final = ("config", "data/operator", "delete/", "destroy/", "metadata/", "undelete/")
 
 
 def controller_role(*, namespace: str, service_account: str, audience: str) -> Role:
@@ -55,7 +61,7 @@ def controller_policy(settings: VaultSettings) -> str:
         **_keys(settings.transit_mount),
         **_documents(settings.kv_mount),
         **_roles(f"auth/{settings.auth_mount}/role"),
-        **_policies(settings.transit_mount),
+        **_policies(settings.transit_mount, settings.kv_mount),
     }
     return json.dumps({"path": rules}, indent=2, sort_keys=True)
 
@@ -110,12 +116,17 @@ def _roles(roles: str) -> dict[str, _Rule]:
     }
 
 
-def _policies(transit: str) -> dict[str, _Rule]:
+def _policies(transit: str, kv: str) -> dict[str, _Rule]:
     starts = [f"{grant_policy_start(transit, family)}*" for family in names.GRANT_KEY_FAMILIES]
+    forbidden = [
+        *_NEVER_IN_GRANTS,
+        *(f'*"{transit}/{path}*' for path in _NEVER_IN_TRANSIT),
+        *(f'*"{kv}/{path}*' for path in _NEVER_IN_KV),
+    ]
     return {
         "sys/policies/acl": _rule("list"),
         f"sys/policies/acl/{names.vault_policy('*')}": _rule(
-            *_MANAGE, allowed_parameters={"policy": starts}, denied_parameters={"policy": list(_NEVER_IN_GRANTS)}
+            *_MANAGE, allowed_parameters={"policy": starts}, denied_parameters={"policy": forbidden}
         ),
     }
 

@@ -108,14 +108,14 @@ def test_a_role_reads_back_equal_to_what_was_written(vault: Vault) -> None:
     assert vault.role(ROLE.name) is None
     vault.write_role(ROLE)
     assert vault.role(ROLE.name) == ROLE
-    assert vault.roles() == [ROLE.name]
+    assert ROLE.name in vault.roles()
     changed = replace(ROLE, policies=("edgefarm.a", "edgefarm.b"), token_ttl=60)
     vault.write_role(changed)
     assert vault.role(ROLE.name) == changed
     vault.delete_role(ROLE.name)
     assert vault.role(ROLE.name) is None
     vault.delete_role(ROLE.name)
-    assert vault.roles() == []
+    assert ROLE.name not in vault.roles()
 
 
 @pytest.mark.parametrize(

@@ -173,14 +173,36 @@ class TestReconciler:
             'path "secret/data/x" { capabilities = ["create"] }',
             'path "secret/data/x" { policy = "write" }',
             'path "secret/data/x" { policy = "sudo" }',
+            'path "T/sign/operator" { capabilities = ["update"] }',
+            'path "T/sign/account.SYS" { capabilities = ["update"] }',
+            'path "T/keys/operator/config" { capabilities = ["update"] }',
+            'path "T/export/signing-key/operator" { capabilities = ["read"] }',
+            'path "K/data/operator" { capabilities = ["update"] }',
         ],
     )
     def test_cannot_write_a_policy_with_wider_rights_than_a_grant_has(self, controller: Vault, extra: str) -> None:
         text = grant(controller)
+        extra = extra.replace('"T/', f'"{controller.settings.transit_mount}/')
+        extra = extra.replace('"K/', f'"{controller.settings.kv_mount}/')
         refused(lambda: controller.write_policy(POLICY, extra))
         refused(lambda: controller.write_policy(POLICY, text + extra))
         refused(lambda: controller.write_policy(POLICY, base64.b64encode(extra.encode()).decode()))
         refused(lambda: controller.write_policy(POLICY, text.replace(f"sign/{KEY}", "sign/operator")))
+
+    @pytest.mark.parametrize(
+        "names_like", ["sys", "list", "auth", "operator", "create", "keys", "networkcontroller", "x-" * 31 + "x"]
+    )
+    def test_can_write_the_grants_of_networks_with_odd_names(self, controller: Vault, names_like: str) -> None:
+        key = names.policy_key(names_like, names_like, names_like)
+        document = names.access_document(names_like, names_like, names_like)
+        name = names.grant_role(names_like, names_like, names_like)
+        for key_name in (key, f"leaf.{names_like}.{names_like}"):
+            controller.write_policy(names.vault_policy(name), grant_policy(controller.settings, key_name, document))
+        controller.write_role(
+            Role(name, names_like, names_like, names.DEFAULT_AUDIENCE, (names.vault_policy(name),), 600)
+        )
+        controller.create_key(key)
+        controller.write_document(document, {})
 
     def test_reaches_no_other_installation_in_the_same_vault(self, controller: Vault, vault: Vault) -> None:
         others = replace(
