@@ -30,7 +30,7 @@ def render(credentials: Credentials, urls: Sequence[str], connection: str, since
 
     `connection` names the NATS connection for people who look at a server. `since` (Unix seconds) is where consumers
     of streams begin: Dapr's consumers end with each connection, and one that began at "all" would deliver the whole
-    stream again after every renewal, one that began at "new" would lose what came in between.
+    stream again whenever the component is loaded, one that began at "new" would lose what came in between.
     """
     metadata = {
         "natsURL": ",".join(urls),

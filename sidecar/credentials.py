@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from edgefarm.errors import InvalidCredential
 from edgefarm.nats import claims, creds, jwt, nkeys
 from sidecar.access import AccessDocument
+
+#: Never renew later than this part of the lifetime, whatever the access document says.
+LATEST_RENEWAL: Final = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class Credentials:
             access.hub,
             access.leaf,
         )
+
+    def outlived_by(self, renewed: Credentials, next_renewal: float) -> bool:
+        """Whether who uses these must change to `renewed` now, because the next renewal would come too late."""
+        latest = self.issued_at + (self.expires_at - self.issued_at) * LATEST_RENEWAL
+        return not self.suit(renewed.access) or next_renewal > latest
 
     def file(self) -> str:
         """The content of the creds file; a secret."""

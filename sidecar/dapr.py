@@ -22,20 +22,25 @@ from sidecar.store import FOR_SIDECAR, write_file
 #: Seconds for an answer of its health endpoint, which is on the same machine.
 _HEALTH_TIMEOUT: Final = 1.0
 _PR_SET_PDEATHSIG: Final = 1
+#: Folder of its own, because daprd warns about every other file that it finds beside its resources.
+_RESOURCES: Final = "resources"
 _COMPONENT: Final = "network.yaml"
-#: Not *.yaml: daprd would take them for resources.
-_CONFIGURATION: Final = "daprd.config"
+_CONFIGURATION: Final = "config.yaml"
 _TRUST: Final = "trust.pem"
 
 
 class Daprd:
-    """The one daprd of this pod. Secrets reach it by file only, never by argument or environment."""
+    """The one daprd of this pod; `loaded` is what its component holds.
+
+    Secrets reach it by file only, never by argument or environment.
+    """
 
     def __init__(self, settings: DaprSettings, ca_bundle: str | None, connection: str) -> None:
         self._settings = settings
         self._ca_bundle = ca_bundle
         self._connection = connection
         self._process: subprocess.Popen[bytes] | None = None
+        self.loaded: Credentials | None = None
 
     def prepare(self) -> None:
         """Write what does not change: configuration and trusted certificates."""
@@ -47,7 +52,8 @@ class Daprd:
     def load(self, credentials: Credentials, since: int) -> None:
         """Replace the component; a running daprd sees that and loads it again."""
         text = component.render(credentials, choose(credentials.access), self._connection, since)
-        write_file(self._settings.components_dir / _COMPONENT, text.encode(), FOR_SIDECAR)
+        write_file(self._settings.components_dir / _RESOURCES / _COMPONENT, text.encode(), FOR_SIDECAR)
+        self.loaded = credentials
 
     def start(self) -> None:
         """Start the process; its output goes where ours goes. OSError when it cannot be started.
@@ -106,7 +112,7 @@ def command(settings: DaprSettings) -> list[str]:
         "app-channel-address": address,
         "app-protocol": settings.app_protocol,
         "config": str(settings.components_dir / _CONFIGURATION),
-        "resources-path": str(settings.components_dir),
+        "resources-path": str(settings.components_dir / _RESOURCES),
         "dapr-listen-addresses": address,
         "dapr-http-port": str(settings.http_port),
         "dapr-grpc-port": str(settings.grpc_port),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # mode nats does without it
 #: Seconds between two looks at daprd's connections.
 OBSERVE_EVERY: Final = 2.0
 #: Consumers begin so many seconds before the component is loaded: Dapr delivers at least once, not at most once.
-OVERLAP: Final = 5
+OVERLAP: Final = 15
 #: The longest wait for an event; also how late a clock that was set back is noticed.
 _LONGEST_WAIT: Final = 30.0
 
@@ -176,8 +176,10 @@ class Runner:
 
     def _perform(self, action: session.Action) -> None:
         match action:
-            case session.Apply():
-                self._to_supervision(supervision.CredentialsChanged())
+            case session.Apply(renewed):
+                loaded = self._daprd.loaded if self._daprd is not None else None
+                urgent = loaded is None or loaded.outlived_by(renewed, self._session.renew_at)
+                self._to_supervision(supervision.CredentialsChanged(urgent))
             case session.Login():
                 self._jobs.put(self._login)
             case session.ReadAccess():

@@ -16,10 +16,8 @@ from enum import Enum
 from typing import Final
 
 from sidecar.access import AccessDocument
-from sidecar.credentials import Credentials
+from sidecar.credentials import LATEST_RENEWAL, Credentials
 
-#: Never renew later than this part of the lifetime, whatever the access document says.
-LATEST_RENEWAL: Final = 2 / 3
 #: Part of a period that the jitter may take away, so that the pods of a node do not ask all at once.
 JITTER: Final = 0.1
 #: A Vault token is not used in the last part of its lease: it could end between two requests.

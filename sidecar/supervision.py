@@ -37,7 +37,12 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class CredentialsChanged:
-    """There are (new) credentials."""
+    """There are (new) credentials; `urgent` when what daprd has loaded will not do until the next renewal.
+
+    Otherwise daprd is left alone: loading a component ends its consumers, and with them their place in the stream.
+    """
+
+    urgent: bool
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def advance(state: State, event: Event, now: float, jitter: float) -> tuple[Stat
     """The next state and what to do."""
     match event:
         case CredentialsChanged():
-            return _credentials_changed(state, now)
+            return _credentials_changed(state, event, now)
         case Exited():
             return _exited(state, now, jitter)
         case Observed():
@@ -119,12 +124,12 @@ def _start(state: State, now: float) -> tuple[State, tuple[Action, ...]]:
     return started, (Action.START,)
 
 
-def _credentials_changed(state: State, now: float) -> tuple[State, tuple[Action, ...]]:
+def _credentials_changed(state: State, event: CredentialsChanged, now: float) -> tuple[State, tuple[Action, ...]]:
     if state.phase is Phase.ABSENT:
         return _start(state, now)
-    if state.phase is Phase.RUNNING:
+    if state.phase is Phase.RUNNING and (event.urgent or state.lost_since is not None):
         return _reload(state, now)
-    return state, ()  # a start is coming and takes the new ones
+    return state, ()  # a start that is coming takes the new ones
 
 
 def _reload(state: State, now: float) -> tuple[State, tuple[Action, ...]]:

@@ -80,8 +80,8 @@ def _handler(
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self._headers_buffer.append(b"\r\n" + content)  # in one packet
+            self.flush_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass

@@ -98,11 +98,11 @@ async def test_an_application_receives_through_dapr_and_decides_what_comes_again
     application.stop()
 
 
-async def test_renewal_reloads_the_component_and_loses_no_message(
+async def test_a_renewal_that_daprd_needs_reloads_the_component_and_loses_no_message(
     world: World, make_dapr_pod: MakePod, stream: str, application: Application
 ) -> None:
     account = world.service_account()
-    await world.grant(account, (f"{stream}.>", *JETSTREAM), renewEverySeconds=4)
+    await world.grant(account, (f"{stream}.>", *JETSTREAM), renewEverySeconds=5, lifetimeSeconds=10)
     pod = make_dapr_pod(account, EDGEFARM_DAPR_APP_PORT=str(application.port))
     await pod.until_ready()
     await _until_subscribed(world, stream)
@@ -113,10 +113,25 @@ async def test_renewal_reloads_the_component_and_loses_no_message(
             event = {"id": f"{sent}", "specversion": "1.0", "type": "t", "source": "s", "data": sent}
             await administrator.client.jetstream().publish(f"{stream}.a", json.dumps(event).encode())
             sent += 1
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.05)
         await eventually(lambda: len(set(application.data())) == sent, f"all {sent} received", 20)
     assert _daprd(pod) == child, "the same process"
+    assert "daprd loads the component again" in pod.log()
     await _until_published(pod, f"{stream}.b")
+
+
+async def test_a_renewal_long_before_the_end_leaves_the_connection_of_daprd_alone(
+    world: World, make_dapr_pod: MakePod, stream: str
+) -> None:
+    account = world.service_account()
+    await world.grant(account, (f"{stream}.>", *JETSTREAM), renewEverySeconds=2)
+    pod = make_dapr_pod(account)
+    await pod.until_ready()
+    before, connections = pod.credentials()[0], established(_daprd(pod), [world.hub.url])
+    assert len(connections) == 1
+    await pod.until_renewed(before)
+    await pod.until_renewed(pod.credentials()[0])
+    assert established(_daprd(pod), [world.hub.url]) == connections
 
 
 async def test_after_the_key_was_rotated_dapr_comes_back_by_itself(
@@ -190,7 +205,7 @@ async def test_secrets_reach_daprd_by_file_only(world: World, make_dapr_pod: Mak
     seen = pod.log() + (proc / "cmdline").read_text() + (proc / "environ").read_text()
     assert seed not in seen
     assert token not in seen
-    component = Path(pod.environment["EDGEFARM_COMPONENTS_DIR"]) / "network.yaml"
+    component = Path(pod.environment["EDGEFARM_COMPONENTS_DIR"]) / "resources" / "network.yaml"
     assert component.stat().st_mode & 0o777 == 0o400
     assert seed in component.read_text()
 
