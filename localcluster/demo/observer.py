@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 import urllib.request
@@ -37,16 +36,19 @@ _WRITTEN = (NETWORKS, POLICIES, SERVICE_ACCOUNTS, SECRETS, WEBHOOKS)
 
 
 async def eventually(what: str, look: Callable[[], Awaitable[T | None]], *, within: float = 20.0) -> T:
-    """Look until the answer is neither None nor False; CheckFailed says what did not happen in time."""
+    """Look until the answer is neither None nor False; CheckFailed says what did not happen in time, and why not."""
     deadline = time.monotonic() + within
     while True:
         seen: T | None = None
-        with contextlib.suppress(OSError, EdgefarmError, ValueError, KeyError):
+        obstacle: Exception | None = None
+        try:
             seen = await look()
+        except (CheckFailed, OSError, EdgefarmError, ValueError, KeyError) as error:
+            obstacle = error
         if seen is not None and seen is not False:
             return seen
         if time.monotonic() > deadline:
-            raise CheckFailed(f"after {within:g} s still not so: {what}")
+            raise CheckFailed(f"after {within:g} s still not so: {what}" + (f" ({obstacle})" if obstacle else ""))
         await asyncio.sleep(0.05)
 
 

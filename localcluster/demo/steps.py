@@ -190,14 +190,15 @@ class Demo:
         """The Policy's key rotates, the old version is dropped, and no message is lost."""
         before = await self._sensor_at_dashboard()
         old = (await self.observer.policy("factory", "sensor"))["status"]
-        await self._annotate(names.ANNOTATION_ROTATE_KEYS_AT)
+        rotation = _now()
+        await self._annotate(names.ANNOTATION_ROTATE_KEYS_AT, rotation)
         new = await eventually("the Policy has a new key", lambda: self._key_after(old["keyVersion"]))
         pod = await self.observer.pod("factory", "sensor")
         renewed = await self._renewals(pod)
         await eventually("the sidecar uses the new key", lambda: self._renewals_above(pod, renewed + 1), within=30)
         if not await self.observer.connections(old["key"]):
             raise CheckFailed("the connection was cut although the old key overlaps")
-        await self._annotate(names.ANNOTATION_REVOKE_KEYS_BEFORE, new["observed"])
+        await self._annotate(names.ANNOTATION_REVOKE_KEYS_BEFORE, rotation)
         await eventually("the old key is gone", lambda: self._disconnected(old["key"]))
         await eventually("the sensor is connected by the new key", lambda: self._connected(new["key"]))
         seen = await self._sensor_at_dashboard()
@@ -306,13 +307,13 @@ class Demo:
         count = await self._renewals(pod)
         return count if count >= least else None
 
-    async def _annotate(self, annotation: str, when: str = "") -> None:
-        patch = {"metadata": {"annotations": {annotation: when or _now()}}}
+    async def _annotate(self, annotation: str, when: str) -> None:
+        patch = {"metadata": {"annotations": {annotation: when}}}
         await self.kube.patch(POLICIES, "sensor", patch, "factory")
 
     async def _key_after(self, version: int) -> Json | None:
-        status = (await self.observer.policy("factory", "sensor"))["status"]
-        return {**status, "observed": _now()} if status["keyVersion"] > version else None
+        status: Json = (await self.observer.policy("factory", "sensor"))["status"]
+        return status if status["keyVersion"] > version else None
 
     async def _at_rest(self) -> bool:
         before = await self.observer.snapshot()
