@@ -53,10 +53,14 @@ class LocalApiServer:
     @classmethod
     def start(cls, folder: Path, host: str = "127.0.0.1", port: int = 0) -> LocalApiServer:
         """Start it with its files in `folder` and return when it answers."""
-        folder.mkdir(parents=True, exist_ok=True)
         port = port or free_port(host)
-        command = [sys.executable, "-m", "localcluster.apiserver", "--data-dir", str(folder)]
-        command += ["--host", host, "--port", str(port)]
+        return cls.launch(folder, ["--data-dir", str(folder), "--host", host, "--port", str(port)], host, port)
+
+    @classmethod
+    def launch(cls, folder: Path, arguments: list[str], host: str, port: int) -> LocalApiServer:
+        """Start it with these command line arguments, which name the same folder, host and port."""
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "localcluster.apiserver", *arguments]
         process = LocalProcess.start("apiserver", command, log=folder / "apiserver.log")
         url, ca, kubeconfig = f"https://{host}:{port}", folder / "ca.crt", folder / "kubeconfig"
         _wait_ready(process, url, ca)

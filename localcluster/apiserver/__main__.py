@@ -20,6 +20,7 @@ from localcluster.apiserver.objects import Objects
 from localcluster.apiserver.resources import Registry
 from localcluster.apiserver.store import HISTORY, Store
 from localcluster.apiserver.tokens import Tokens
+from localcluster.apiserver.watching import BOOKMARK_SECONDS
 from localcluster.apiserver.webhook_client import WebhookClient
 from localcluster.kubeconfig import write_kubeconfig
 from localcluster.stack import Authority
@@ -40,8 +41,9 @@ class _Server(uvicorn.Server):
         self._store = store
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Not the inherited way: that raises the signal again in the end, and the exit status would be no success.
         self._store.end_watches()
-        super().handle_exit(sig, frame)
+        self.should_exit = True
 
 
 def main() -> None:
@@ -59,6 +61,12 @@ def main() -> None:
     parser.add_argument(
         "--history", type=int, default=HISTORY, help="changes kept per resource for watches (default: %(default)s)"
     )
+    parser.add_argument(
+        "--bookmark-seconds",
+        type=float,
+        default=BOOKMARK_SECONDS,
+        help="a quiet watch gets a bookmark this often (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     configure_logging("apiserver", "warning")
     listener = _listen(arguments.host, arguments.port)
@@ -73,7 +81,7 @@ def main() -> None:
     registry = Registry()
     objects = Objects(store, registry, Admission(store, WebhookClient(store)))
     create_namespaces(store, registry, datetime.now(UTC))
-    api = Api(objects, Tokens(store, admin_token), url)
+    api = Api(objects, Tokens(store, admin_token), url, arguments.bookmark_seconds)
     config = uvicorn.Config(
         api.application(),
         ssl_certfile=certificate,

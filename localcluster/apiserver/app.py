@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from localcluster.apiserver import discovery, patches, reviews, tables, watching
+from localcluster.apiserver import discovery, patches, protobuf, reviews, tables, watching
 from localcluster.apiserver.calls import Call
 from localcluster.apiserver.failures import (
     ApiError,
@@ -55,7 +55,8 @@ class Target:
 class Api:
     """Handles requests with the objects and tokens of one cluster."""
 
-    def __init__(self, objects: Objects, tokens: Tokens, url: str) -> None:
+    def __init__(self, objects: Objects, tokens: Tokens, url: str, bookmark_seconds: float) -> None:
+        self._bookmark_seconds = bookmark_seconds
         self._objects = objects
         self._tokens = tokens
         self._url = url
@@ -324,7 +325,7 @@ class Api:
     def _watch(self, request: Request, call: Call) -> Response:
         query = dict(request.query_params)
         selection = watching.Selection.parse(call.resource, call.namespace, query, call.name)
-        options = watching.WatchOptions.parse(query)
+        options = watching.WatchOptions.parse(query, self._bookmark_seconds)
         render = _renderer(call.resource, _shape(request), call.now, query.get("includeObject", "Metadata"))
         return StreamedLines(watching.watch(self._objects.store, selection, options, render))
 
@@ -403,12 +404,11 @@ async def _content(request: Request) -> bytes:
 
 async def _body(request: Request, *, optional: bool = False) -> Json:
     media = request.headers.get("content-type", "").partition(";")[0].strip()
-    if "protobuf" in media or "cbor" in media:
-        message = f"the body of the request was in an unknown format - accepted media types include: {_JSON}, application/yaml"
-        raise ApiError(415, "UnsupportedMediaType", message)
     content = await _content(request)
     if optional and not content:
         return {}
+    if media == protobuf.MEDIA_TYPE:
+        return protobuf.decode(content)
     parsed = _parse(content, yaml_allowed=media == "application/yaml")
     if not isinstance(parsed, dict):
         raise bad_request("the body must be an object")

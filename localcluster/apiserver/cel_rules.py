@@ -62,6 +62,11 @@ class Rules:
         self._root = _compile(schema)
         self._context = _context()
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no rule at all."""
+        return self._root.empty
+
     @staticmethod
     def problems(schema: Schema, path: str) -> list[Cause]:
         """Rules directly at this schema that do not compile."""
@@ -89,7 +94,7 @@ class Rules:
                     if old is None:
                         continue
                     self._context.add_variable("oldSelf", to_cel(node.schema, old, root=root))
-                yield from self._evaluate(rule, node.schema, path)
+                yield from self._evaluate(rule, value, path)
         if isinstance(value, dict):
             old = old if isinstance(old, dict) else {}
             for name, inner in value.items():
@@ -103,7 +108,7 @@ class Rules:
             for index, inner in enumerate(value):
                 yield from self._check(node.items, inner, matching.find(inner), f"{path}[{index}]")
 
-    def _evaluate(self, rule: _Rule, schema: Schema, path: str) -> Iterator[Cause]:
+    def _evaluate(self, rule: _Rule, value: Any, path: str) -> Iterator[Cause]:
         source = rule.source
         try:
             if rule.program.execute(self._context) is True:
@@ -118,9 +123,9 @@ class Rules:
             case "FieldValueForbidden":
                 yield Cause.forbidden(where, message)
             case "FieldValueDuplicate":
-                yield Cause.duplicate(where, schema.get("type", "object"))
+                yield Cause.duplicate(where, value)
             case _:
-                yield Cause.invalid(where, schema.get("type", "object"), message)
+                yield Cause.invalid(where, value, message)
 
     def _message(self, rule: _Rule) -> str:
         if rule.message is not None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from edgefarm.errors import EdgefarmError
 from localcluster.apiserver.resources import Resource
 
@@ -75,7 +77,7 @@ def quote(value: object) -> str:
         return str(value)
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return '"object"' if isinstance(value, dict) else '"array"'
+    return orjson.dumps(value).decode()
 
 
 def not_found(resource: Resource, name: str) -> ApiError:

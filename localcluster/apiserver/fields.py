@@ -159,7 +159,8 @@ class Apply(Ownership):
             owned = from_fields(entry.get("fieldsV1") or {})
             for path, value in self._wanted.items():
                 if path in owned and before.get(path) != value:
-                    message = f'conflict with "{entry["manager"]}" using {entry["apiVersion"]}'
+                    version = f" using {entry['apiVersion']}" if entry.get("operation") == "Update" else ""
+                    message = f'conflict with "{entry["manager"]}"{version}'
                     causes.append({"reason": "FieldManagerConflict", "message": message, "field": _dotted(path)})
         if causes:
             listed = ", ".join(f"{cause['message']}: {cause['field']}" for cause in causes)

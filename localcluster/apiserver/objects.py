@@ -30,6 +30,15 @@ _CRDS: Final = ("apiextensions.k8s.io", "customresourcedefinitions")
 _ATTEMPTS: Final = 5
 _SYSTEM_FIELDS: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 
+#: Schema violations after which Kubernetes does not evaluate CEL rules, and what it says then.
+_BLOCKING: Final = frozenset(
+    f"FieldValue{what}" for what in ("Required", "TypeInvalid", "NotSupported", "TooLong", "TooMany")
+)
+_NOT_CHECKED: Final = (
+    "some validation rules were not checked because the object was invalid; correct the existing errors to complete "
+    "validation"
+)
+
 #: Makes the new object of the present one (None: there is none).
 Change = Callable[[Json | None], Json]
 
@@ -250,7 +259,7 @@ class Objects:
             raise invalid(
                 call.resource,
                 call.name,
-                [Cause("metadata.resourceVersion", "FieldValueInvalid", f"Invalid value: 0x0: {hint}")],
+                [Cause("metadata.resourceVersion", "FieldValueInvalid", f"Invalid value: 0: {hint}")],
             )
         uid = obj["metadata"].get("uid")
         if uid and uid != old["metadata"]["uid"]:
@@ -300,8 +309,11 @@ class Objects:
         if resource.custom:
             compiled = self.definitions.of(resource)
             wrong = structural.violations(compiled.validator, obj)
-            # As in Kubernetes, rules run only on what the schema accepts.
-            causes += wrong or compiled.rules.violations(obj, old)
+            causes += wrong
+            if not any(cause.reason in _BLOCKING for cause in wrong):
+                causes += compiled.rules.violations(obj, old)
+            elif not compiled.rules.empty:
+                causes.append(Cause.invalid("<nil>", None, _NOT_CHECKED))
         elif call.subresource != "status":
             causes += validation.check(resource, obj, old)
         if causes:

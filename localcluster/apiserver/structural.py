@@ -161,6 +161,10 @@ def _cause(error: Any) -> Cause:
             wanted = ",".join(kind.types)
             text = f'Invalid value: {quote(_type_name(value))}: {path} in body must be of type {wanted}: "{_type_name(value)}"'
             return Cause(path, "FieldValueTypeInvalid", text)
+        case "anyOf":
+            return Cause.invalid("<nil>", "", f'"{path}" must validate at least one schema (anyOf)')
+        case "oneOf" | "oneOfMultipleValid" | "oneOfNotValid":
+            return Cause.invalid("<nil>", "", f'"{path}" must validate one and only one schema (oneOf)')
         case _:
             return Cause.invalid(path, value, f"{path} in body {_rule(kind, error.message)}")
 
@@ -185,8 +189,6 @@ def _rule(kind: Any, message: str) -> str:
             return f"must be of type {kind.value}"
         case "not":
             return "must not validate the schema (not)"
-        case "anyOf" | "oneOfNotValid" | "oneOf":
-            return "must validate at least one schema"
         case _:
             return f"is not valid: {message}"
 

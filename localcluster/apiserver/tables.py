@@ -38,7 +38,9 @@ def columns(resource: Resource) -> Sequence[Column]:
     if resource.definition is not None:
         printed = resource.definition.get("additionalPrinterColumns")
         return (name, *(_custom(c) for c in printed)) if printed else (name, _AGE)
-    return (name, *_BUILTIN.get(resource.bucket, ()), _AGE)
+    shown = _BUILTIN.get(resource.bucket, ())
+    narrow = [column for column in shown if column.priority == 0]
+    return (name, *narrow, _AGE, *(column for column in shown if column.priority > 0))
 
 
 def table(resource: Resource, objects: Sequence[Json], now: datetime, *, include: str, metadata: Json) -> Json:

@@ -89,9 +89,10 @@ class WatchOptions:
     bookmarks: bool
     initial_events: bool
     timeout: float
+    bookmark_seconds: float
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> WatchOptions:
+    def parse(cls, query: Mapping[str, str], bookmark_seconds: float) -> WatchOptions:
         try:
             timeout = float(query.get("timeoutSeconds") or 0)
             int(query.get("resourceVersion") or 0)
@@ -99,7 +100,7 @@ class WatchOptions:
             raise bad_request("resourceVersion and timeoutSeconds must be numbers") from None
         wants_initial = query.get("sendInitialEvents", "").lower() in ("true", "1")
         bookmarks = query.get("allowWatchBookmarks", "").lower() in ("true", "1")
-        return cls(query.get("resourceVersion", ""), bookmarks, wants_initial, timeout or 3600.0)
+        return cls(query.get("resourceVersion", ""), bookmarks, wants_initial, timeout or 3600.0, bookmark_seconds)
 
 
 async def watch(store: Store, selection: Selection, options: WatchOptions, render: Render) -> AsyncIterator[bytes]:
@@ -125,7 +126,7 @@ async def watch(store: Store, selection: Selection, options: WatchOptions, rende
         end = asyncio.get_running_loop().time() + options.timeout
         while (left := end - asyncio.get_running_loop().time()) > 0:
             try:
-                change_or_end = await asyncio.wait_for(queue.get(), min(left, BOOKMARK_SECONDS))
+                change_or_end = await asyncio.wait_for(queue.get(), min(left, options.bookmark_seconds))
             except TimeoutError:
                 # The queue was empty just now, so everything up to the present version has been sent.
                 if options.bookmarks and queue.empty():
