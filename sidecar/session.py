@@ -168,13 +168,14 @@ class State:
     token_is_fresh: bool = False
     wanted: bool = True  # new credentials are due whatever the document says
     problem: Failed | None = None
+    refusal: str | None = None  # why Vault last said no; holds until a round succeeds
     attempts: int = 0
     renewals: int = 0
 
     def readiness(self, now: float) -> tuple[bool, str]:
         """Whether the pod has working credentials, and one sentence that says so or why not."""
-        if self.problem is not None and self.problem.kind is Failure.DENIED:
-            return False, self.problem.message
+        if self.refusal is not None:
+            return False, self.refusal
         if self.held is not None and self.held.usable(now):
             return True, "credentials are in place"
         if self.problem is not None:
@@ -238,9 +239,8 @@ def _logged_in(state: State, event: Event, moment: Moment) -> _Step:
 def _access_read(state: State, event: Event, moment: Moment) -> _Step:
     assert isinstance(event, AccessRead)
     held = state.held
-    back_again = state.problem is not None and state.problem.kind is Failure.DENIED
     due = held is None or not held.suit(event.access) or moment.now >= state.renew_at
-    if due or state.wanted or back_again:
+    if due or state.wanted or state.refusal is not None:
         return replace(state, phase=Phase.SIGN), (Sign(event.access),)
     return _rest(state, moment), ()
 
@@ -278,6 +278,7 @@ def _failed(state: State, event: Event, moment: Moment) -> _Step:
             phase=Phase.IDLE,
             pending=None,
             problem=event,
+            refusal=event.message if denied else state.refusal,
             attempts=state.attempts + 1,
             next_at=moment.now + delay,
             token_until=0.0 if denied else state.token_until,
@@ -305,7 +306,7 @@ def _rest(state: State, moment: Moment) -> State:
     if state.held is not None:
         refresh = min(refresh, state.held.access.renew_every_seconds)
     next_at = min(moment.now + refresh * (1 - JITTER * moment.jitter), max(state.renew_at, moment.now))
-    return replace(state, phase=Phase.IDLE, problem=None, attempts=0, next_at=next_at)
+    return replace(state, phase=Phase.IDLE, problem=None, refusal=None, attempts=0, next_at=next_at)
 
 
 def _renewal_time(held: Credentials, moment: Moment) -> float:
