@@ -18,6 +18,7 @@ from reconciler.ports import EVENT, Kube, Object
 from reconciler.timestamps import rfc3339_micro
 
 _MAX_NOTE: Final = 1024  # a rule of the Kubernetes API
+_MAX_NAME: Final = 253  # likewise
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,16 @@ def _event(type_: str, about: Mapping[str, Any], reason: str, note: str) -> Obje
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.kind,
-        "metadata": {"namespace": namespace, "name": f"{metadata['name']}.{secrets.token_hex(8)}"},
+        "metadata": {"namespace": namespace, "name": _unique_name(metadata["name"])},
         "type": type_,
         "reason": reason,
         "action": "Reconcile",
         "note": note,
         "regarding": regarding,
     }
+
+
+def _unique_name(about: str) -> str:
+    """A name that begins with the object's, as `kubectl get events` users are used to."""
+    suffix = f".{secrets.token_hex(8)}"
+    return about[: _MAX_NAME - len(suffix)].rstrip("-.") + suffix

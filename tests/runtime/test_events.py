@@ -119,7 +119,10 @@ async def test_an_unreachable_kubernetes_never_reaches_the_caller_and_the_next_r
     assert len(await written(kube, recorder)) == 1
 
 
-async def test_a_long_message_is_cut_to_what_kubernetes_takes(kube: FakeKube, recorder: EventRecorder) -> None:
-    recorder.warning(configmap("a"), "Bad", "x" * 2000)
+async def test_a_long_message_and_a_long_name_are_cut_to_what_kubernetes_takes(
+    kube: FakeKube, recorder: EventRecorder
+) -> None:
+    recorder.warning(configmap("a" * 253), "Bad", "x" * 2000)
     (event,) = await written(kube, recorder)
     assert len(event["note"]) == 1024
+    assert len(event["metadata"]["name"]) == 253

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -214,7 +215,7 @@ async def test_an_informer_stays_fresh_over_many_watches(kube: KubeClient, names
     await asyncio.wait_for(informer.synced.wait(), 20)
     for round_ in range(3):
         watches = kube.requests["watch", "ConfigMap"]
-        await eventually(lambda before=watches: kube.requests["watch", "ConfigMap"] > before, seconds=20)
+        await eventually(partial(_more_watches, kube, watches), seconds=20)
         await kube.create(CONFIGMAP, configmap("a", namespace, v=str(round_)))
         await kube.create(CONFIGMAP, configmap("unselected", namespace))
         await eventually(lambda: informer.store.get(namespace, "a"))
@@ -238,7 +239,7 @@ async def test_a_watch_that_breaks_or_goes_quiet_is_seen_and_mended(
     for name, disturb in (("cut", relay.cut), ("quiet", relay.freeze)):
         disturb()
         await kube.create(CONFIGMAP, configmap(name, namespace))
-        await eventually(lambda name=name: informer.store.get(namespace, name), seconds=20)
+        await eventually(partial(informer.store.get, namespace, name), seconds=20)
     assert client.requests["list", "ConfigMap"] == 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -295,3 +296,7 @@ async def test_secrets_never_appear_in_errors(kube: KubeClient, namespace: str) 
     with pytest.raises(Conflict) as caught:
         await kube.create(SECRET, secret)
     assert "hunter2" not in str(caught.value)
+
+
+def _more_watches(kube: KubeClient, before: int) -> bool:
+    return kube.requests["watch", "ConfigMap"] > before

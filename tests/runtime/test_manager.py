@@ -75,12 +75,13 @@ async def world() -> AsyncIterator[World]:
     queue: WorkQueue[Key] = WorkQueue(
         asyncio.get_running_loop().call_later, lambda: 0.5, Backoff(first=0.005, most=0.05)
     )
-    manager = Manager(informers, queue, resync=lambda: world.resync, metrics=metrics, log=LOG)
-    world = World(kube, manager, queue, metrics, informers)
-    yield world
-    for task in world.tasks:
+    made: list[World] = []
+    manager = Manager(informers, queue, resync=lambda: made[0].resync, metrics=metrics, log=LOG)
+    made.append(World(kube, manager, queue, metrics, informers))
+    yield made[0]
+    for task in made[0].tasks:
         task.cancel()
-    await asyncio.gather(*world.tasks, return_exceptions=True)
+    await asyncio.gather(*made[0].tasks, return_exceptions=True)
     queue.close()
 
 

@@ -48,7 +48,7 @@ class Replica:
             assert self.process.returncode is None, self.process.tail()
             return status == 200 and text in body
 
-        await eventually(said, seconds=30)
+        await eventually(said, seconds=45)
 
     async def end(self) -> int:
         return await asyncio.to_thread(self.process.wait, 15)
