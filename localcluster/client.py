@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from edgefarm.errors import Conflict, EdgefarmError, KubernetesRefused, Kubernet
 from localcluster.connection import Connection
 
 Json = dict[str, Any]
+Objects = list[Json]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Client:
     ) -> None:
         assert self._session is not None
         await self._session.close()
+        await asyncio.sleep(0)  # lets aborted transports close their sockets
 
     # -- plain verbs -------------------------------------------------------------------------------------------------
 
@@ -103,7 +105,7 @@ class Client:
 
     async def list(
         self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = ""
-    ) -> tuple[list[Json], str]:
+    ) -> tuple[Objects, str]:
         """All objects (of all namespaces when none is given) and the collection's resourceVersion."""
         answer = await self.request("GET", resource.path(namespace), params=_selectors(labels, fields))
         # The items of a list do not repeat what they are.
@@ -126,7 +128,7 @@ class Client:
         self,
         resource: Resource,
         name: str,
-        patch: Json | list[Json],
+        patch: Json | Objects,
         namespace: str = "",
         *,
         subresource: str = "",
@@ -182,14 +184,19 @@ class Client:
             ) as response:
                 if response.status != 200:
                     raise _failure(response.status, await response.read(), f"watch of {resource.plural}")
-                async for event in _events(response):
-                    yield event
+                try:
+                    async for event in _events(response):
+                        yield event
+                finally:
+                    # Without TLS' farewell, which would keep a transport alive after its event loop.
+                    if response.connection is not None and response.connection.transport is not None:
+                        response.connection.transport.abort()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubernetesUnavailable(f"the watch of {resource.plural} broke: {error}") from error
 
     # -- conveniences ------------------------------------------------------------------------------------------------
 
-    async def apply(self, objects: Iterable[Json], *, field_manager: str = "localcluster") -> list[Json]:
+    async def apply(self, objects: Iterable[Json], *, field_manager: str = "localcluster") -> Objects:
         """Server-side apply, in order; waits up to 15 s for a kind whose CRD was applied a moment ago."""
         applied = []
         for obj in objects:
@@ -215,7 +222,7 @@ class Client:
                 await asyncio.sleep(0.1)
         return self._kinds[api_version, kind]
 
-    async def namespaced_resources(self) -> list[Resource]:
+    async def namespaced_resources(self) -> Sequence[Resource]:
         """Everything in the preferred versions of all groups that lives in namespaces and can be listed and deleted."""
         groups = (await self.request("GET", "/apis")).get("groups") or []
         found = []
@@ -250,7 +257,7 @@ class Client:
         method: str,
         path: str,
         *,
-        body: Json | list[Json] | None = None,
+        body: Json | Objects | None = None,
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
     ) -> Json:
@@ -268,7 +275,7 @@ class Client:
             raise _failure(response.status, content, f"{method} {path}")
         return dict(json.loads(content)) if content else {}
 
-    async def _discover(self, api_version: str) -> list[Json]:
+    async def _discover(self, api_version: str) -> Objects:
         prefix = "api" if "/" not in api_version else "apis"
         try:
             return list((await self.request("GET", f"/{prefix}/{api_version}")).get("resources") or [])

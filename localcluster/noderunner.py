@@ -62,12 +62,15 @@ class NodeRunner:
         self._addresses = AddressBlock.claim()
         self._hosts = {node.name: self._addresses.node(index) for index, node in enumerate(settings.nodes)}
         self._pods = Informer(client, PODS)
+        self._missing = {node.name: asyncio.Event() for node in settings.nodes}
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Run until cancelled; then all containers are stopped within a few seconds."""
         launcher = Launcher()
+        for name in ("pods", "logs"):  # they hold secrets
+            (self._settings.data_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         async with aiohttp.ClientSession() as session:
             runtime = Runtime(
                 client=self._client,
@@ -82,6 +85,7 @@ class NodeRunner:
                 async with asyncio.TaskGroup() as group:
                     for node in self._settings.nodes:
                         group.create_task(self._keep_node(node))
+                    group.create_task(self._watch_nodes())
                     for resource in (SECRETS, CONFIG_MAPS):
                         group.create_task(self._watch_sources(resource))
                     self._pods.listen(lambda pod: self._observe(pod, runtime))
@@ -146,11 +150,25 @@ class NodeRunner:
     async def _keep_node(self, node: NodeSpec) -> None:
         while True:
             try:
+                self._missing[node.name].clear()
                 await self._register(node)
-                await asyncio.sleep(_HEARTBEAT_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._missing[node.name].wait(), _HEARTBEAT_SECONDS)
             except EdgefarmError as error:
                 _log.warning("node not registered", node=node.name, error=str(error))
                 await asyncio.sleep(0.5)
+
+    async def _watch_nodes(self) -> None:
+        """Have a node that somebody deleted registered again at once."""
+
+        def tell(obj: Json) -> None:
+            name = obj["metadata"]["name"]
+            if name in self._missing and ("", name) not in informer.items:
+                self._missing[name].set()
+
+        informer = Informer(self._client, NODES)
+        informer.listen(tell)
+        await informer.run()
 
     async def _register(self, node: NodeSpec) -> None:
         """Create the Node if it is missing, and write its heartbeat. Labels that others changed stay."""

@@ -11,27 +11,26 @@ from localcluster.process import StartError
 
 #: The kubelet's port; holding it on the block's first address reserves the block.
 _CLAIM_PORT: Final = 10250
-_FIRST_POD: Final = 32
+#: 127.0 to 127.3 are left to servers that people start by hand.
+_BLOCKS: Final = range(4, 255)
 
 
 class AddressBlock:
-    """A block 127.<a>.<b>.0/24 that belongs to this process while it lives."""
+    """A block 127.<a>.0.0/16 that belongs to this process while it lives."""
 
     def __init__(self, prefix: str, claim: socket.socket) -> None:
         self._prefix = prefix
         self._claim = claim
-        self._free = deque(range(_FIRST_POD, 255))
+        self._free = deque(f"{prefix}.{high}.{low}" for high in range(1, 255) for low in range(1, 255))
 
     @classmethod
     def claim(cls) -> AddressBlock:
         """Reserve a block that no other runner of this machine uses."""
-        for attempt in range(250 * 254):
-            # 127.0 and 127.1 are left to servers that people start by hand.
-            high, low = divmod((os.getpid() * 7 + attempt) % (250 * 254), 254)
-            prefix = f"127.{high + 4}.{low + 1}"
+        for attempt in range(len(_BLOCKS)):
+            prefix = f"127.{_BLOCKS[(os.getpid() + attempt) % len(_BLOCKS)]}"
             claim = socket.socket()
             try:
-                claim.bind((f"{prefix}.1", _CLAIM_PORT))
+                claim.bind((f"{prefix}.0.1", _CLAIM_PORT))
                 claim.listen(1)
             except OSError:
                 claim.close()
@@ -41,14 +40,14 @@ class AddressBlock:
 
     def node(self, index: int) -> str:
         """Address of the node with this index, from 0 on."""
-        return f"{self._prefix}.{index + 1}"
+        return f"{self._prefix}.0.{index + 1}"
 
     def take(self) -> str:
-        """An address for a pod; the one that is free for the longest time."""
-        return f"{self._prefix}.{self._free.popleft()}"
+        """An address for a pod: the one that has been free for the longest time."""
+        return self._free.popleft()
 
     def give_back(self, address: str) -> None:
-        self._free.append(int(address.rpartition(".")[2]))
+        self._free.append(address)
 
     def close(self) -> None:
         self._claim.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +45,7 @@ async def read_data(client: Client, resource: Resource, name: str, namespace: st
     return content | {key: base64.b64decode(value) for key, value in (obj.get("binaryData") or {}).items()}
 
 
-async def request_token(client: Client, pod: Json, source: Mapping[str, Any]) -> Token:
+async def request_token(client: Client, pod: Json, source: Mapping[str, Any], now: float) -> Token:
     """A token bound to the pod, for a `serviceAccountToken` projection (TokenRequest API)."""
     metadata, spec = pod["metadata"], pod["spec"]
     seconds = int(source.get("expirationSeconds") or 3600)
@@ -67,7 +66,7 @@ async def request_token(client: Client, pod: Json, source: Mapping[str, Any]) ->
     account = spec.get("serviceAccountName") or "default"
     answer = await client.create(SERVICE_ACCOUNTS, request, metadata["namespace"], name=account, subresource="token")
     # The kubelet refreshes at 80 % of the lifetime or after a day, whichever is earlier.
-    return Token(answer["status"]["token"], time.time() + min(0.8 * seconds, 86400))
+    return Token(answer["status"]["token"], now + min(0.8 * seconds, 86400))
 
 
 def field(pod: Json, path: str, facts: PodFacts) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,10 +34,18 @@ class VolumePlaces:
 class PodVolumes:
     """The volumes of one pod."""
 
-    def __init__(self, client: Client, pod: Json, facts: PodFacts, places: VolumePlaces) -> None:
+    def __init__(
+        self,
+        client: Client,
+        pod: Json,
+        facts: PodFacts,
+        places: VolumePlaces,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._client = client
         self._facts = facts
         self._places = places
+        self._clock = clock
         self._namespace = pod["metadata"]["namespace"]
         self._volumes: list[Json] = pod["spec"].get("volumes") or []
         self._tokens: dict[tuple[str, int], Token] = {}
@@ -115,9 +124,9 @@ class PodVolumes:
     async def _projection(self, pod: Json, where: tuple[str, int], source: Json, mode: int) -> Payload:
         if "serviceAccountToken" in source:
             wanted = source["serviceAccountToken"]
-            token = self._tokens.get(where)
-            if token is None or token.refresh_at <= time.time():
-                token = self._tokens[where] = await request_token(self._client, pod, wanted)
+            token, now = self._tokens.get(where), self._clock()
+            if token is None or token.refresh_at <= now:
+                token = self._tokens[where] = await request_token(self._client, pod, wanted, now)
             return {wanted["path"]: (token.text.encode(), mode)}
         if "downwardAPI" in source:
             return {

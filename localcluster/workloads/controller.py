@@ -17,7 +17,7 @@ from localcluster.informer import Informer, Key, key_of
 from localcluster.workloads.pods import controller_of
 
 _BACKOFF: Final = 0.2
-_BACKOFF_MAX: Final = 15.0
+_BACKOFF_MAX: Final = 5.0
 _log = structlog.get_logger()
 
 

@@ -6,10 +6,13 @@ import base64
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from localcluster.client import CONFIG_MAPS, EVENTS, PODS, SECRETS, Client, Json, is_gone
+from localcluster.node.sources import PodFacts
+from localcluster.node.volumes import PodVolumes, VolumePlaces
 from tests.noderunner.workloads import (
     SLEEP,
     Nodes,
@@ -133,6 +136,25 @@ async def test_a_projected_token_has_its_audience_and_is_bound_to_the_pod(
     assert claims["aud"] == ["edgefarm-network"]
     assert claims["kubernetes.io"]["pod"]["uid"] == running["metadata"]["uid"]
     assert (nodes.volume(running, "token") / "token").stat().st_mode & 0o777 == 0o400
+
+
+async def test_a_token_is_replaced_after_four_fifths_of_its_lifetime(
+    kube: Client, namespace: str, nodes: Nodes, work: Path
+) -> None:
+    source = {"serviceAccountToken": {"path": "token", "audience": "vault", "expirationSeconds": 1000}}
+    volume = {"name": "token", "projected": {"sources": [source]}}
+    made = await kube.create(PODS, pod("renewal", container(SLEEP), volumes=[volume]), namespace)
+    now = 0.0
+    places = VolumePlaces(work / "pod", work / "root", work / "claims")
+    volumes = PodVolumes(kube, made, PodFacts("node", "127.0.0.9", "127.0.0.8"), places, clock=lambda: now)
+    file = work / "pod" / "volumes" / "token" / "token"
+    seen = []
+    for moment in (0.0, 799.0, 801.0):
+        now = moment
+        await volumes.refresh(made)
+        seen.append(file.read_text())
+    assert volumes.refresh_at == 801.0 + 800.0
+    assert seen[0] == seen[1] != seen[2]
 
 
 async def test_a_changed_secret_appears_in_the_volume_while_the_container_runs(
