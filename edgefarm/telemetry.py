@@ -44,6 +44,8 @@ def configure_logging(program: str, level: str = "info") -> structlog.stdlib.Bou
     root.handlers[:] = [handler]
     # Libraries speak at warning: their info lines are about themselves, not about our users' objects.
     root.setLevel(max(numeric, logging.WARNING))
+    # asyncio warns whenever a peer ends a TLS connection ("eof_received"); its errors are what matters.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     return cast(structlog.stdlib.BoundLogger, structlog.get_logger().bind(program=program))
 
 

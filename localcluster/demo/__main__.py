@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -54,6 +55,8 @@ def main() -> int:
 
 
 async def _run(arguments: argparse.Namespace) -> int:
+    # asyncio's TLS transport warns at the end of every connection that NATS closes; it means nothing.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

@@ -127,7 +127,8 @@ class Observer:
         vault = self.platform.vault
         seen = {f"key {name}": str(vault.key(name)) for name in vault.keys()}  # noqa: SIM118 (not a mapping)
         seen |= {f"role {name}": str(vault.role(name)) for name in vault.roles()}
-        return seen | {f"policy {name}": str(vault.policy(name)) for name in vault.policies()}
+        seen |= {f"policy {name}": str(vault.policy(name)) for name in vault.policies()}
+        return seen | {f"document {path}": str(vault.read_document(path)) for path in vault.list_documents("access")}
 
 
 async def _get_json(url: str) -> Any:

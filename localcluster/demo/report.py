@@ -110,12 +110,12 @@ class TextOutput:
         self._console.print(f"[bold]→[/bold] {step}")
 
     def note(self, text: str) -> None:
-        self._console.print(text, style="dim", markup=False)
+        self._console.print(text, style="dim", markup=False, soft_wrap=True)
 
     def end(self, outcome: Outcome) -> None:
         mark = "[green]✓[/green]" if outcome.ok else "[red]✗[/red]"
         self._console.print(f"  {mark} ", end="")
-        self._console.print(f"{outcome.detail} ({outcome.seconds:.1f} s)", markup=False)
+        self._console.print(f"{outcome.detail} ({outcome.seconds:.1f} s)", markup=False, soft_wrap=True)
 
     def summary(self, outcomes: list[Outcome], seconds: float) -> None:
         table = Table(title="What was shown and checked")

@@ -16,7 +16,7 @@ from edgefarm.api.network import Network
 from edgefarm.api.policy import Policy
 from edgefarm.nats import jwt
 from edgefarm.nats.claims import ScopedKey
-from localcluster.client import DEPLOYMENTS, EVENTS, JOBS, NAMESPACES, PODS, SERVICE_ACCOUNTS, Json, has_condition
+from localcluster.client import DEPLOYMENTS, EVENTS, JOBS, PODS, SERVICE_ACCOUNTS, Json, has_condition
 from localcluster.demo.credentials import connection, credentials_of
 from localcluster.demo.observer import POLICIES, Observer, eventually
 from localcluster.demo.report import CheckFailed
@@ -61,7 +61,8 @@ class Demo:
             objects = await self.kube.apply(read_manifests(path.read_text()))
             for obj in objects:
                 self.note(f"    {obj['kind']} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}")
-        return f"applied {', '.join(path.name for path in files)} of examples/quickstart"
+        await self._start_intruder()
+        return f"applied {', '.join(path.name for path in files)}; and a pod in a namespace that no network lists"
 
     async def network_is_ready(self) -> str:
         """Network foo is Ready, and every server has stored exactly the account that its objects ask for."""
@@ -137,10 +138,6 @@ class Demo:
 
     async def outsiders_get_nothing(self) -> str:
         """A pod in a namespace that is not listed gets no credentials, and an Event says why."""
-        await self.kube.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "outsider"}}])
-        await self._default_account("outsider")
-        meta = {"name": "intruder", "namespace": "outsider", "labels": {names.LABEL_NETWORK: "foo"}}
-        await self.kube.apply([{**_POD, "metadata": meta}])
         event = await eventually("an Event on the pod says why", lambda: self._warning_on("outsider", "intruder"))
         pod = await self.kube.get(PODS, "intruder", "outsider")
         waiting = await eventually("the sidecar says what is missing", lambda: self._sidecar_waits(pod))
@@ -274,9 +271,11 @@ class Demo:
     async def _count_above(self, count: int) -> bool:
         return bool((await self._sensor_at_dashboard())["count"] > count)
 
-    async def _default_account(self, namespace: str) -> None:
-        await self.kube.get(NAMESPACES, namespace)
-        await self.kube.wait_for(SERVICE_ACCOUNTS, "default", namespace, until=lambda obj: obj is not None)
+    async def _start_intruder(self) -> None:
+        await self.kube.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "outsider"}}])
+        await self.kube.wait_for(SERVICE_ACCOUNTS, "default", "outsider", until=lambda obj: obj is not None)
+        meta = {"name": "intruder", "namespace": "outsider", "labels": {names.LABEL_NETWORK: "foo"}}
+        await self.kube.apply([{**_POD, "metadata": meta}])
 
     async def _warning_on(self, namespace: str, pod: str) -> str | None:
         events, _ = await self.kube.list(EVENTS, namespace)
@@ -328,7 +327,7 @@ class Demo:
         """Passes of the network controller since its start, when it is at least one per network."""
         pod = await self.observer.pod(names.CONTROLLER_NAMESPACE, "network-controller")
         metrics = await self.observer.metrics_of(pod)
-        passes = sum_of(metrics, "edgefarm_reconciles_total", 'controller="network"', 'result="ok"')
+        passes = sum_of(metrics, "edgefarm_reconciles_total", 'controller="network"', 'result="success"')
         return passes if passes >= 2 else None
 
 
