@@ -34,7 +34,7 @@ class VaultSession:
         self._token_file = token_file
         self._fresh_seconds = fresh_seconds
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="vault")
-        self._login = asyncio.Lock()
+        self._login: asyncio.Task[None] | None = None
         self._since = 0.0
         self._until = 0.0
 
@@ -52,17 +52,33 @@ class VaultSession:
 
     async def close(self) -> None:
         """Close the connections; calls under way end by themselves (each has a timeout)."""
+        if self._login is not None:
+            self._login.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._vault.close()
 
     async def _logged_in(self, *, not_of: float | None = None) -> float:
-        """Log in unless the login is still good and not the one of `not_of`; return when it was made."""
-        async with self._login:
-            if self._now() >= self._until or self._since == not_of:
-                lease = await self._run(partial(self._vault.login, names.CONTROLLER_ROLE, self._token()))
-                self._since = self._now()
-                self._until = self._since + lease.total_seconds() * _RENEW_AT
-            return self._since
+        """Log in unless the login is still good and not the one of `not_of`; return when it was made.
+
+        All who need a login at the same time wait for one and share its outcome: an absent Vault costs each of them
+        one time limit, not one after the other.
+        """
+        if self._now() >= self._until or self._since == not_of:
+            if self._login is None:
+                self._login = asyncio.create_task(self._log_in())
+                self._login.add_done_callback(self._login_ended)
+            await asyncio.shield(self._login)
+        return self._since
+
+    async def _log_in(self) -> None:
+        lease = await self._run(partial(self._vault.login, names.CONTROLLER_ROLE, self._token()))
+        self._since = self._now()
+        self._until = self._since + lease.total_seconds() * _RENEW_AT
+
+    def _login_ended(self, login: asyncio.Task[None]) -> None:
+        self._login = None
+        if not login.cancelled():
+            login.exception()  # whoever waited has it; nobody may be left who did
 
     def _token(self) -> str:
         try:

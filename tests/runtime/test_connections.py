@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -104,6 +105,19 @@ async def test_what_is_forbidden_stays_forbidden_and_costs_no_further_login(vaul
             await session.call(Vault.sign, names.OPERATOR_KEY, 1, b"data")
     assert vault.requests["log in"] == 1
     await session.close()
+
+
+async def test_a_vault_that_never_answers_costs_all_waiting_calls_one_time_limit_together(
+    bootstrapped: BootstrappedVault, token_file: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        vault = Vault(replace(bootstrapped.settings, address=address, timeout_seconds=0.5))
+        session = VaultSession(vault, token_file)
+        outcomes = await asyncio.gather(*(session.call(Vault.keys) for _ in range(20)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {VaultUnavailable}
+        assert vault.requests["log in"] == 1
+        await session.close()
 
 
 async def test_a_token_file_that_is_missing_is_named(vault: Vault, work: Path) -> None:
