@@ -16,10 +16,12 @@ SPEC: Json = {
     "required": ["size"],
     "properties": {
         "size": {"type": "integer", "minimum": 1, "maximum": 100},
-        "mode": {"type": "string", "enum": ["a", "b"], "default": "a"},
+        "mode": {"type": "string", "enum": ["a", "b"], "default": "a", "maxLength": 1},
         "word": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 4},
         "limit": {
             "x-kubernetes-int-or-string": True,
+            # Without bounds a real server refuses the rules as too costly.
+            "maxLength": 20,
             "x-kubernetes-validations": [
                 {
                     "rule": "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('1k'))",
@@ -36,13 +38,14 @@ SPEC: Json = {
         },
         "ports": {
             "type": "array",
+            "maxItems": 5,
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["name"],
             "items": {
                 "type": "object",
                 "required": ["name"],
                 "properties": {
-                    "name": {"type": "string"},
+                    "name": {"type": "string", "maxLength": 20},
                     "port": {
                         "type": "integer",
                         "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "port is immutable"}],
@@ -52,10 +55,10 @@ SPEC: Json = {
             },
         },
         "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-        "dashed-name": {"type": "string"},
+        "dashed-name": {"type": "string", "maxLength": 20},
     },
     "x-kubernetes-validations": [
-        {"rule": "self.size < 50", "messageExpression": "'size is ' + string(self.size) + ', at most 49'"},
+        {"rule": "self.size < 50", "messageExpression": "'too big for mode ' + self.mode"},
         {"rule": "self.mode == oldSelf.mode", "message": "mode is immutable", "fieldPath": ".mode"},
         {"rule": "!has(self.names) || self.names.all(n, n.startsWith('x'))", "message": "names begin with x"},
         {
@@ -160,7 +163,7 @@ def test_unknown_fields_warn_or_fail_as_asked(rest: Rest, group: str, things: st
         ({"size": 1, "word": "abcde"}, "spec.word: Too long: may not be more than 4 bytes"),
         ({"size": 1, "names": ["x", "x"]}, 'spec.names[1]: Duplicate value: "x"'),
         ({"size": 1, "names": ["x1", "x2", "x3", "x4"]}, "spec.names: Too many: 4: must have at most 3 items"),
-        ({"size": 60}, "size is 60, at most 49"),
+        ({"size": 60}, "too big for mode a"),
         ({"size": 1, "names": ["y"]}, "names begin with x"),
         ({"size": 1, "limit": 5}, "spec.limit: Invalid value: 5: write a quantity above 1k"),
         ({"size": 1, "limit": "many"}, 'spec.limit: Invalid value: "many": write a quantity above 1k'),
