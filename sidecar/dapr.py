@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import http.client
 import os
 import signal
 import ssl
@@ -16,6 +15,7 @@ from typing import Final
 from sidecar import component, connections, supervision
 from sidecar.access import AccessDocument
 from sidecar.credentials import Credentials
+from sidecar.health import fetch
 from sidecar.settings import DaprSettings
 from sidecar.store import FOR_SIDECAR, write_file
 
@@ -88,13 +88,13 @@ class Daprd:
 
     def healthy(self) -> bool:
         """Whether it serves the application: the endpoint that does not wait for the application's own port."""
-        client = http.client.HTTPConnection(
-            self._settings.listen_address, self._settings.http_port, timeout=_HEALTH_TIMEOUT
-        )
-        with contextlib.closing(client), contextlib.suppress(OSError, http.client.HTTPException):
-            client.request("GET", "/v1.0/healthz/outbound")
-            return client.getresponse().status < 300
-        return False
+        try:
+            page = fetch(
+                self._settings.listen_address, self._settings.http_port, "/v1.0/healthz/outbound", _HEALTH_TIMEOUT
+            )
+        except OSError:
+            return False
+        return page.status < 300
 
 
 def choose(access: AccessDocument) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+from sidecar.http1 import Connection, ProtocolError
 
 #: Seconds in which a client must send its request and take the answer.
 _TIMEOUT: Final = 2.0
@@ -80,14 +81,13 @@ class HealthServer:
 
 def fetch(host: str, port: int, path: str, timeout: float) -> Page:
     """GET a page of a health server; OSError when it does not answer."""
-    client = http.client.HTTPConnection(host, port, timeout=timeout)
-    with contextlib.closing(client):
-        try:
-            client.request("GET", path)
-            response = client.getresponse()
-            return Page(response.status, response.read(_MAX_REQUEST).decode(errors="replace"))
-        except http.client.HTTPException as error:
-            raise OSError(f"no HTTP answer from {host}:{port}: {error}") from error
+    connection = Connection(host, port, timeout)
+    try:
+        status, body = connection.request("GET", path)
+    except ProtocolError as error:
+        raise OSError(f"no HTTP answer from {host}:{port}: {error}") from error
+    connection.close()
+    return Page(status, body.decode(errors="replace"))
 
 
 def _request_line(connection: socket.socket) -> str:

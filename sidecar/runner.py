@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import os
 import queue
-import random
 import signal
 import threading
 import time
@@ -103,20 +102,20 @@ class Runner:
     # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_stop_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._inbox.put(session.Stop())
+        self._inbox.put(session.Signal.STOP)
 
     def _on_child(self, _number: int, _frame: FrameType | None) -> None:
-        self._inbox.put(supervision.Exited())
+        self._inbox.put(supervision.Signal.EXITED)
 
     def _next(self) -> None:
         try:
             event = self._inbox.get(timeout=self._patience())
         except queue.Empty:
-            self._to_session(session.Tick())
-            self._to_supervision(supervision.Tick())
+            self._to_session(session.Signal.TICK)
+            self._to_supervision(supervision.Signal.TICK)
             self._observe()
             return
-        if isinstance(event, supervision.Exited):
+        if event is supervision.Signal.EXITED:
             self._child_changed()
         elif isinstance(event, supervision.Event):
             self._to_supervision(event)
@@ -134,7 +133,7 @@ class Runner:
 
     def _to_session(self, event: session.Event) -> None:
         before = self._session
-        moment = session.Moment(time.time(), random.random(), self._timing)  # noqa: S311 - jitter, no secret
+        moment = session.Moment(time.time(), _jitter(), self._timing)
         self._session, actions = session.advance(before, event, moment)
         self._report(event, before)
         for action in actions:
@@ -145,7 +144,7 @@ class Runner:
             return
         if isinstance(event, supervision.Observed):
             self._observing = False
-        now, jitter = time.time(), random.random()  # noqa: S311 - jitter, no secret
+        now, jitter = time.time(), _jitter()
         self._supervision, actions = supervision.advance(self._supervision, event, now, jitter)
         for action in actions:
             self._handle_daprd(self._daprd, action)
@@ -154,7 +153,7 @@ class Runner:
         status = self._daprd.exit_status() if self._daprd is not None else None
         if status is not None:  # else it only stopped or went on
             self._log.warning("daprd ended", status=status)
-            self._to_supervision(supervision.Exited())
+            self._to_supervision(supervision.Signal.EXITED)
 
     def _report(self, event: session.Event, before: session.State) -> None:
         if isinstance(event, session.Failed):
@@ -163,7 +162,7 @@ class Runner:
                 self._log.problem(event.message, kind=event.kind.value)
         elif before.problem is not None and self._session.problem is None:
             self._log.recovered("the problem is over")
-        if isinstance(event, session.Written) and (held := self._session.held) is not None:
+        if event is session.Signal.WRITTEN and (held := self._session.held) is not None:
             self._log.info(
                 "credentials written",
                 policy=held.access.policy,
@@ -180,9 +179,9 @@ class Runner:
                 loaded = self._daprd.loaded if self._daprd is not None else None
                 urgent = loaded is None or loaded.outlived_by(renewed, self._session.renew_at)
                 self._to_supervision(supervision.CredentialsChanged(urgent))
-            case session.Login():
+            case session.Request.LOGIN:
                 self._jobs.put(self._login)
-            case session.ReadAccess():
+            case session.Request.READ_ACCESS:
                 self._jobs.put(self._read_access)
             case session.Sign(access):
                 self._jobs.put(lambda: self._sign(access))
@@ -247,7 +246,7 @@ class Runner:
             self._store.save(pending)
         except OSError as error:
             return session.Failed(session.Failure.INVALID, f"the credentials cannot be written: {error}")
-        return session.Written()
+        return session.Signal.WRITTEN
 
     # ── daprd ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -259,7 +258,7 @@ class Runner:
                 daprd.send(signal.SIGTERM)
             case supervision.Action.RENEW:
                 self._log.warning("daprd has lost its connection to NATS: getting new credentials")
-                self._to_session(session.CredentialsRefused())
+                self._to_session(session.Signal.REFUSED)
             case supervision.Action.RELOAD:
                 self._log.info("daprd loads the component again")
                 self._load_component(daprd, held)
@@ -279,7 +278,7 @@ class Runner:
             daprd.start()
         except OSError as error:
             self._log.problem(f"daprd cannot be started: {error} (EDGEFARM_DAPRD names the program)")
-            self._to_supervision(supervision.Exited())
+            self._to_supervision(supervision.Signal.EXITED)
 
     def _observe(self) -> None:
         daprd, held = self._daprd, self._session.held
@@ -293,7 +292,7 @@ class Runner:
     def _stop_daprd(self) -> None:
         if self._daprd is None:
             return
-        self._to_supervision(supervision.Stop())
+        self._to_supervision(supervision.Signal.STOP)
         deadline = time.monotonic() + supervision.GRACE + 2
         while self._daprd.pid is not None and self._daprd.exit_status() is None:
             if time.monotonic() > deadline:
@@ -322,6 +321,11 @@ class Runner:
             ready=self._readiness()[0],
             daprd_restarts=self._supervision.restarts,
         )
+
+
+def _jitter() -> float:
+    # Not the random module: it would be the only one to need several megabytes of hash functions.
+    return int.from_bytes(os.urandom(4)) / 2**32
 
 
 def _look(pid: int, access: AccessDocument) -> _Event:

@@ -4,7 +4,7 @@ One round is login (when the Vault token is missing or old), read the access doc
 sign and write. Between rounds the session is idle until `State.next_at`. No I/O, no clock, no randomness in here: the
 runner performs the actions, reports what came of them as events, and passes in the time and a random number.
 
-    IDLE ──Tick──> LOGIN ──LoggedIn──> READ ──AccessRead──> SIGN ──Signed──> WRITE ──Written──> IDLE
+    IDLE ──TICK──> LOGIN ──LoggedIn──> READ ──AccessRead──> SIGN ──Signed──> WRITE ──WRITTEN──> IDLE
                      └───────────────────┴──── Failed ────────┴────────────────┘──────────────> IDLE (back-off)
 """
 
@@ -77,11 +77,6 @@ class Signed:
 
 
 @dataclass(frozen=True)
-class Written:
-    """The new credentials are on disk."""
-
-
-@dataclass(frozen=True)
 class Failed:
     """The step in progress failed; `message` is one sentence for a human."""
 
@@ -89,35 +84,19 @@ class Failed:
     message: str
 
 
-@dataclass(frozen=True)
-class CredentialsRefused:
-    """NATS does not take what we hold, or daprd lost its connection for good: get new ones at once."""
+class Signal(Enum):
+    """Events that carry nothing."""
+
+    WRITTEN = "written"  # the new credentials are on disk
+    REFUSED = "refused"  # daprd lost its connection for good: get new credentials at once
+    TICK = "tick"  # time has passed
+    STOP = "stop"  # the process ends
 
 
-@dataclass(frozen=True)
-class Tick:
-    """Time has passed."""
-
-
-@dataclass(frozen=True)
-class Stop:
-    """The process ends."""
-
-
-Event = Started | LoggedIn | AccessRead | Signed | Written | Failed | CredentialsRefused | Tick | Stop
+Event = Started | LoggedIn | AccessRead | Signed | Failed | Signal
 
 
 # ── actions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class Login:
-    """Log in to Vault; answer with LoggedIn or Failed."""
-
-
-@dataclass(frozen=True)
-class ReadAccess:
-    """Read the access document; answer with AccessRead or Failed."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +108,7 @@ class Sign:
 
 @dataclass(frozen=True)
 class Write:
-    """Write the credentials to disk; answer with Written or Failed."""
+    """Write the credentials to disk; answer with Signal.WRITTEN or Failed."""
 
     credentials: Credentials
 
@@ -141,7 +120,14 @@ class Apply:
     credentials: Credentials
 
 
-Action = Login | ReadAccess | Sign | Write | Apply
+class Request(Enum):
+    """Actions that carry nothing."""
+
+    LOGIN = "log in"  # to Vault; answer with LoggedIn or Failed
+    READ_ACCESS = "read access"  # answer with AccessRead or Failed
+
+
+Action = Request | Sign | Write | Apply
 
 
 # ── state ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,11 +184,12 @@ _Handler = Callable[[State, Event, Moment], _Step]
 
 def advance(state: State, event: Event, moment: Moment) -> _Step:
     """The next state and what to do; ValueError for an event that cannot happen in this phase."""
-    if isinstance(event, Stop) or state.phase is Phase.STOPPED:
+    if event is Signal.STOP or state.phase is Phase.STOPPED:
         return replace(state, phase=Phase.STOPPED), ()
-    handler = _TRANSITIONS[state.phase].get(type(event))
+    key = event if isinstance(event, Signal) else type(event)
+    handler = _TRANSITIONS[state.phase].get(key)
     if handler is None:
-        raise ValueError(f"{type(event).__name__} cannot happen in phase {state.phase.value}")
+        raise ValueError(f"{key} cannot happen in phase {state.phase.value}")
     return handler(state, event, moment)
 
 
@@ -226,14 +213,14 @@ def _tick(state: State, _event: Event, moment: Moment) -> _Step:
 
 def _begin_round(state: State, moment: Moment) -> _Step:
     if moment.now < state.token_until:
-        return replace(state, phase=Phase.READ, token_is_fresh=False), (ReadAccess(),)
-    return replace(state, phase=Phase.LOGIN), (Login(),)
+        return replace(state, phase=Phase.READ, token_is_fresh=False), (Request.READ_ACCESS,)
+    return replace(state, phase=Phase.LOGIN), (Request.LOGIN,)
 
 
 def _logged_in(state: State, event: Event, moment: Moment) -> _Step:
     assert isinstance(event, LoggedIn)
     token_until = moment.now + event.lease_seconds * TOKEN_SAFETY
-    return replace(state, phase=Phase.READ, token_until=token_until, token_is_fresh=True), (ReadAccess(),)
+    return replace(state, phase=Phase.READ, token_until=token_until, token_is_fresh=True), (Request.READ_ACCESS,)
 
 
 def _access_read(state: State, event: Event, moment: Moment) -> _Step:
@@ -268,7 +255,7 @@ def _failed(state: State, event: Event, moment: Moment) -> _Step:
     assert isinstance(event, Failed)
     if event.kind is Failure.DENIED and state.phase is not Phase.LOGIN and not state.token_is_fresh:
         # The token may be what is wrong (ended early, Vault restored): only the answer to a new one counts.
-        return replace(state, phase=Phase.LOGIN, token_until=0.0), (Login(),)
+        return replace(state, phase=Phase.LOGIN, token_until=0.0), (Request.LOGIN,)
     denied = event.kind is Failure.DENIED
     longest = moment.timing.grant_retry if denied else LONGEST_BACKOFF
     delay = min(longest, FIRST_BACKOFF * 2.0 ** min(state.attempts, 16)) * (1 - moment.jitter / 2)
@@ -314,15 +301,16 @@ def _renewal_time(held: Credentials, moment: Moment) -> float:
     return held.issued_at + min(wished, (held.expires_at - held.issued_at) * LATEST_RENEWAL)
 
 
-_DURING_ROUND: Final[Mapping[type[Event], _Handler]] = {
+_Handlers = Mapping[type[Event] | Signal, _Handler]
+_DURING_ROUND: Final[_Handlers] = {
     Failed: _failed,
-    CredentialsRefused: _refused_during_round,
-    Tick: _nothing,
+    Signal.REFUSED: _refused_during_round,
+    Signal.TICK: _nothing,
 }
-_TRANSITIONS: Final[Mapping[Phase, Mapping[type[Event], _Handler]]] = {
-    Phase.IDLE: {Started: _start, Tick: _tick, CredentialsRefused: _refused_while_idle},
+_TRANSITIONS: Final[Mapping[Phase, _Handlers]] = {
+    Phase.IDLE: {Started: _start, Signal.TICK: _tick, Signal.REFUSED: _refused_while_idle},
     Phase.LOGIN: {**_DURING_ROUND, LoggedIn: _logged_in},
     Phase.READ: {**_DURING_ROUND, AccessRead: _access_read},
     Phase.SIGN: {**_DURING_ROUND, Signed: _signed},
-    Phase.WRITE: {**_DURING_ROUND, Written: _written},
+    Phase.WRITE: {**_DURING_ROUND, Signal.WRITTEN: _written},
 }

@@ -46,11 +46,6 @@ class CredentialsChanged:
 
 
 @dataclass(frozen=True)
-class Exited:
-    """daprd has ended."""
-
-
-@dataclass(frozen=True)
 class Observed:
     """daprd's connections to NATS (any stable identity of each), and whether NATS can be reached from this pod."""
 
@@ -58,17 +53,15 @@ class Observed:
     reachable: bool
 
 
-@dataclass(frozen=True)
-class Tick:
-    """Time has passed."""
+class Signal(Enum):
+    """Events that carry nothing."""
+
+    EXITED = "exited"  # daprd has ended
+    TICK = "tick"  # time has passed
+    STOP = "stop"  # the process ends
 
 
-@dataclass(frozen=True)
-class Stop:
-    """The process ends."""
-
-
-Event = CredentialsChanged | Exited | Observed | Tick | Stop
+Event = CredentialsChanged | Observed | Signal
 
 
 class Action(Enum):
@@ -106,14 +99,14 @@ def advance(state: State, event: Event, now: float, jitter: float) -> tuple[Stat
     match event:
         case CredentialsChanged():
             return _credentials_changed(state, event, now)
-        case Exited():
+        case Signal.EXITED:
             return _exited(state, now, jitter)
         case Observed():
             return _observed(state, event, now)
-        case Stop():
+        case Signal.STOP:
             running = state.phase in (Phase.RUNNING, Phase.ENDING)
             return replace(state, phase=Phase.STOPPING), (Action.TERMINATE,) if running else ()
-        case Tick():
+        case Signal.TICK:
             if state.phase is Phase.WAITING and now >= state.start_at:
                 return _start(state, now)
             return state, ()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import http.client
 import json
 import ssl
 from collections.abc import Mapping
@@ -17,11 +16,11 @@ from urllib.parse import quote, urlsplit
 from edgefarm.errors import VaultRefused, VaultUnavailable
 from edgefarm.secrets import mask_secrets
 from sidecar.access import AccessDocument
+from sidecar.http1 import Connection, ProtocolError
 from sidecar.settings import VaultSettings
 
 #: Seconds for the connection and for each answer. Login includes a TokenReview at the Kubernetes API.
 TIMEOUT: Final = 5.0
-_MAX_ANSWER: Final = 1 << 20
 _MAX_ERROR_TEXT: Final = 300
 #: Answers that say nothing about the request: throttled, and a standby that has not caught up.
 _TRY_AGAIN: Final = frozenset({412, 429})
@@ -36,9 +35,10 @@ class VaultClient:
 
     def __init__(self, settings: VaultSettings, ca_bundle: str | None) -> None:
         self._settings = settings
-        self._ca_bundle = ca_bundle
         self._url = urlsplit(settings.address)
-        self._connection: http.client.HTTPConnection | None = None
+        host, secure = self._url.hostname or "", self._url.scheme == "https"
+        tls = ssl.create_default_context(cadata=ca_bundle) if secure else None
+        self._connection = Connection(host, self._url.port or (443 if secure else 80), TIMEOUT, tls)
         self._token: str | None = None
 
     def login(self, role: str, service_account_token: str) -> float:
@@ -71,19 +71,12 @@ class VaultClient:
             raise VaultUnavailable("Vault's answer holds no ed25519 signature of the key version that was asked for")
         return raw
 
-    def close(self) -> None:
-        """Close the connection; the next request opens a new one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         payload = None if body is None else json.dumps(body).encode()
-        kept = self._connection is not None
+        kept = self._connection.open
         try:
-            status, answer = self._exchange(method, path, payload)
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
+            status, answer = self._connection.request(method, f"{self._url.path}/v1/{path}", payload, self._headers())
+        except (OSError, ProtocolError) as error:
             # A kept connection may have been closed by the other side since; all three requests may be repeated.
             if not kept or isinstance(error, TimeoutError):
                 raise VaultUnavailable(self._unreachable(error)) from error
@@ -99,23 +92,6 @@ class VaultClient:
         if not isinstance(parsed, dict):
             raise VaultUnavailable(f"{self._settings.address} answers, but not as Vault does")
         return parsed
-
-    def _exchange(self, method: str, path: str, payload: bytes | None) -> tuple[int, bytes]:
-        if self._connection is None:
-            self._connection = self._connect()
-        self._connection.request(method, f"{self._url.path}/v1/{path}", payload, self._headers())
-        response = self._connection.getresponse()
-        answer = response.read(_MAX_ANSWER + 1)
-        if len(answer) > _MAX_ANSWER:
-            raise http.client.HTTPException("the answer is longer than 1 MiB")
-        return response.status, answer
-
-    def _connect(self) -> http.client.HTTPConnection:
-        host = self._url.hostname or ""
-        if self._url.scheme == "http":
-            return http.client.HTTPConnection(host, self._url.port, timeout=TIMEOUT)
-        context = ssl.create_default_context(cadata=self._ca_bundle)
-        return http.client.HTTPSConnection(host, self._url.port, timeout=TIMEOUT, context=context)
 
     def _headers(self) -> dict[str, str]:
         headers = {"X-Vault-Request": "true", "Content-Type": "application/json"}

@@ -11,24 +11,20 @@ from sidecar.session import (
     AccessRead,
     Action,
     Apply,
-    CredentialsRefused,
     Event,
     Failed,
     Failure,
     LoggedIn,
-    Login,
     Moment,
     Phase,
-    ReadAccess,
+    Request,
     Sign,
+    Signal,
     Signed,
     Started,
     State,
-    Stop,
-    Tick,
     Timing,
     Write,
-    Written,
     advance,
 )
 from tests.sidecar.values import ACCESS, held
@@ -55,7 +51,7 @@ def settled(now: float = 0) -> State:
         (now, LoggedIn(600)),
         (now, AccessRead(ACCESS)),
         (now, Signed(held(int(now)))),
-        (now, Written()),
+        (now, Signal.WRITTEN),
     )
     return state
 
@@ -68,9 +64,9 @@ def test_a_first_round_logs_in_reads_signs_writes_and_hands_over_once_it_is_on_d
         (0, AccessRead(ACCESS)),
         (0, Signed(held())),
     )
-    assert actions == [Login(), ReadAccess(), Sign(ACCESS), Write(held())]
+    assert actions == [Request.LOGIN, Request.READ_ACCESS, Sign(ACCESS), Write(held())]
     assert state.readiness(0) == (False, "waiting for the first credentials")
-    state, actions = play(state, (0, Written()))
+    state, actions = play(state, (0, Signal.WRITTEN))
     assert actions == [Apply(held())]
     assert state.readiness(0) == (True, "credentials are in place")
     assert (state.phase, state.next_at, state.renew_at) == (Phase.IDLE, 30, 3600)
@@ -78,27 +74,27 @@ def test_a_first_round_logs_in_reads_signs_writes_and_hands_over_once_it_is_on_d
 
 def test_credentials_of_an_earlier_run_serve_at_once_and_are_renewed_in_the_background() -> None:
     state, actions = play(State(), (100, Started(held())))
-    assert actions == [Apply(held()), Login()]
+    assert actions == [Apply(held()), Request.LOGIN]
     assert state.readiness(100)[0]
     _, actions = play(state, (100, LoggedIn(600)), (100, AccessRead(ACCESS)))
-    assert actions == [ReadAccess(), Sign(ACCESS)]
+    assert actions == [Request.READ_ACCESS, Sign(ACCESS)]
 
 
 def test_credentials_that_have_expired_meanwhile_are_not_used() -> None:
     state, actions = play(State(), (86_400, Started(held())))
-    assert actions == [Login()]
+    assert actions == [Request.LOGIN]
     assert state.held is None
 
 
 def test_between_renewals_only_the_document_is_read_with_the_token_at_hand() -> None:
-    state, actions = play(settled(), (29, Tick()), (30, Tick()), (30, AccessRead(ACCESS)))
-    assert actions == [ReadAccess()]
+    state, actions = play(settled(), (29, Signal.TICK), (30, Signal.TICK), (30, AccessRead(ACCESS)))
+    assert actions == [Request.READ_ACCESS]
     assert (state.phase, state.next_at) == (Phase.IDLE, 60)
 
 
 def test_an_old_vault_token_is_replaced_before_its_lease_ends() -> None:
-    _, actions = play(settled(), (481, Tick()))
-    assert actions == [Login()]
+    _, actions = play(settled(), (481, Signal.TICK))
+    assert actions == [Request.LOGIN]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +109,8 @@ def test_an_old_vault_token_is_replaced_before_its_lease_ends() -> None:
 )
 def test_a_change_in_the_document_renews_at_once(changed: object) -> None:
     assert isinstance(changed, type(ACCESS))
-    _, actions = play(settled(), (30, Tick()), (30, AccessRead(changed)))
-    assert actions == [ReadAccess(), Sign(changed)]
+    _, actions = play(settled(), (30, Signal.TICK), (30, AccessRead(changed)))
+    assert actions == [Request.READ_ACCESS, Sign(changed)]
 
 
 @pytest.mark.parametrize(
@@ -136,12 +132,12 @@ def test_renewal_comes_when_the_document_says_but_never_after_two_thirds_of_the_
 
 def test_at_the_time_of_renewal_new_credentials_are_signed() -> None:
     state = replace(settled(), next_at=3600)
-    _, actions = play(state, (3600, Tick()), (3600, LoggedIn(600)), (3600, AccessRead(ACCESS)))
-    assert actions == [Login(), ReadAccess(), Sign(ACCESS)]
+    _, actions = play(state, (3600, Signal.TICK), (3600, LoggedIn(600)), (3600, AccessRead(ACCESS)))
+    assert actions == [Request.LOGIN, Request.READ_ACCESS, Sign(ACCESS)]
 
 
 def test_an_outage_of_vault_leaves_the_pod_ready_until_its_credentials_expire() -> None:
-    state, _ = play(settled(), (30, Tick()), (30, UNAVAILABLE))
+    state, _ = play(settled(), (30, Signal.TICK), (30, UNAVAILABLE))
     assert state.readiness(30)[0]
     assert state.readiness(86_400) == (False, UNAVAILABLE.message)
 
@@ -152,7 +148,7 @@ def test_attempts_grow_further_apart_up_to_a_bound_and_jitter_makes_them_earlier
     for _ in range(10):
         state, _ = play(state, (0, UNAVAILABLE))
         delays.append(state.next_at)
-        state, _ = play(replace(state, next_at=0), (0, Tick()))
+        state, _ = play(replace(state, next_at=0), (0, Signal.TICK))
     assert delays == [0.5, 1, 2, 4, 8, 16, LONGEST_BACKOFF, LONGEST_BACKOFF, LONGEST_BACKOFF, LONGEST_BACKOFF]
     state, _ = play(state, (0, UNAVAILABLE), jitter=0.99)
     assert LONGEST_BACKOFF / 2 < state.next_at < LONGEST_BACKOFF * 0.51
@@ -163,73 +159,75 @@ def test_a_missing_grant_is_asked_for_often_and_makes_the_pod_not_ready() -> Non
     for _ in range(6):
         state, _ = play(state, (0, DENIED))
         assert state.next_at <= TIMING.grant_retry
-        state, _ = play(replace(state, next_at=0), (0, Tick()))
+        state, _ = play(replace(state, next_at=0), (0, Signal.TICK))
     assert state.readiness(0) == (False, DENIED.message)
 
 
 def test_a_refusal_counts_only_with_a_new_token() -> None:
-    state, actions = play(settled(), (30, Tick()), (30, DENIED))
-    assert actions == [ReadAccess(), Login()]
+    state, actions = play(settled(), (30, Signal.TICK), (30, DENIED))
+    assert actions == [Request.READ_ACCESS, Request.LOGIN]
     assert state.readiness(30)[0], "the old token may be all that is wrong"
     state, actions = play(state, (30, LoggedIn(600)), (30, DENIED))
-    assert actions == [ReadAccess()]
+    assert actions == [Request.READ_ACCESS]
     assert state.readiness(30) == (False, DENIED.message)
 
 
 def test_a_grant_that_comes_back_is_followed_by_new_credentials_even_with_the_same_key() -> None:
-    state, _ = play(settled(), (500, Tick()), (500, DENIED))
+    state, _ = play(settled(), (500, Signal.TICK), (500, DENIED))
     assert state.held is not None, "what may still be good for something is kept"
-    state, actions = play(state, (502, Tick()), (502, LoggedIn(600)), (502, AccessRead(ACCESS)))
-    assert actions == [Login(), ReadAccess(), Sign(ACCESS)]
-    state, _ = play(state, (502, Signed(held(502))), (502, Written()))
+    state, actions = play(state, (502, Signal.TICK), (502, LoggedIn(600)), (502, AccessRead(ACCESS)))
+    assert actions == [Request.LOGIN, Request.READ_ACCESS, Sign(ACCESS)]
+    state, _ = play(state, (502, Signed(held(502))), (502, Signal.WRITTEN))
     assert state.readiness(502)[0]
     assert state.attempts == 0
 
 
 def test_an_outage_does_not_make_a_refusal_forgotten() -> None:
-    state, _ = play(settled(), (500, Tick()), (500, DENIED), (502, Tick()), (502, UNAVAILABLE))
+    state, _ = play(settled(), (500, Signal.TICK), (500, DENIED), (502, Signal.TICK), (502, UNAVAILABLE))
     assert state.readiness(502) == (False, DENIED.message)
-    _, actions = play(state, (510, Tick()), (510, LoggedIn(600)), (510, AccessRead(ACCESS)))
+    _, actions = play(state, (510, Signal.TICK), (510, LoggedIn(600)), (510, AccessRead(ACCESS)))
     assert actions[-1] == Sign(ACCESS)
 
 
 def test_a_failed_write_keeps_what_was_held_and_tries_again() -> None:
     state = replace(settled(), next_at=0, wanted=True)
-    state, _ = play(state, (30, Tick()), (30, AccessRead(ACCESS)), (30, Signed(held(30))))
+    state, _ = play(state, (30, Signal.TICK), (30, AccessRead(ACCESS)), (30, Signed(held(30))))
     state, actions = play(state, (30, Failed(Failure.INVALID, "no space left on device")))
     assert actions == []
     assert (state.held, state.pending, state.wanted) == (held(0), None, True)
 
 
 def test_refused_credentials_are_renewed_at_once_but_not_faster_than_the_back_off() -> None:
-    state, actions = play(settled(), (5, CredentialsRefused()), (5, Tick()), (5, AccessRead(ACCESS)))
-    assert actions == [ReadAccess(), Sign(ACCESS)]
+    state, actions = play(settled(), (5, Signal.REFUSED), (5, Signal.TICK), (5, AccessRead(ACCESS)))
+    assert actions == [Request.READ_ACCESS, Sign(ACCESS)]
     state, _ = play(state, (5, UNAVAILABLE))
-    state, actions = play(state, (5.1, CredentialsRefused()), (5.1, Tick()))
+    state, actions = play(state, (5.1, Signal.REFUSED), (5.1, Signal.TICK))
     assert actions == []
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_session() -> None:
-    _, actions = play(settled(now=1_000_000), (5, Tick()))
-    assert actions == [ReadAccess()]
+    _, actions = play(settled(now=1_000_000), (5, Signal.TICK))
+    assert actions == [Request.READ_ACCESS]
 
 
 @pytest.mark.parametrize("phase", list(Phase))
 def test_after_stop_nothing_happens_any_more(phase: Phase) -> None:
-    state, actions = play(replace(State(), phase=phase), (0, Stop()), (0, Tick()), (0, Written()), (0, UNAVAILABLE))
+    state, actions = play(
+        replace(State(), phase=phase), (0, Signal.STOP), (0, Signal.TICK), (0, Signal.WRITTEN), (0, UNAVAILABLE)
+    )
     assert (state.phase, actions) == (Phase.STOPPED, [])
 
 
 @pytest.mark.parametrize("phase", [Phase.LOGIN, Phase.READ, Phase.SIGN, Phase.WRITE])
 def test_time_alone_changes_nothing_during_a_round(phase: Phase) -> None:
     state = replace(State(), phase=phase)
-    assert play(state, (1e9, Tick())) == (state, [])
+    assert play(state, (1e9, Signal.TICK)) == (state, [])
 
 
 @pytest.mark.parametrize(
     ("phase", "event"),
     [
-        (Phase.IDLE, Written()),
+        (Phase.IDLE, Signal.WRITTEN),
         (Phase.LOGIN, AccessRead(ACCESS)),
         (Phase.READ, LoggedIn(1)),
         (Phase.SIGN, Started(None)),

@@ -12,12 +12,10 @@ from sidecar.supervision import (
     Action,
     CredentialsChanged,
     Event,
-    Exited,
     Observed,
     Phase,
+    Signal,
     State,
-    Stop,
-    Tick,
     advance,
 )
 
@@ -43,7 +41,7 @@ def running() -> State:
 
 
 def test_it_starts_with_the_first_credentials_and_not_before() -> None:
-    assert play(State(), (0, Tick()), (1, OUTAGE), (2, CHANGED))[1] == [Action.START]
+    assert play(State(), (0, Signal.TICK), (1, OUTAGE), (2, CHANGED))[1] == [Action.START]
 
 
 def test_credentials_that_it_needs_are_loaded_and_confirmed_by_a_new_connection() -> None:
@@ -59,7 +57,7 @@ def test_credentials_that_can_wait_do_not_disturb_it() -> None:
 def test_it_is_restarted_gracefully_when_it_does_not_load_the_component() -> None:
     state, actions = play(running(), (10, CHANGED), (11, CONNECTED), (10 + RELOAD_PATIENCE, CONNECTED))
     assert actions == [Action.RELOAD, Action.TERMINATE]
-    state, actions = play(state, (30, Exited()))
+    state, actions = play(state, (30, Signal.EXITED))
     assert actions == [Action.START]
     assert (state.phase, state.restarts) == (Phase.RUNNING, 1)
 
@@ -97,26 +95,26 @@ def test_after_crashes_it_starts_again_later_and_later() -> None:
     state, delays = running(), []
     now = 1.0
     for _ in range(9):
-        state, _ = play(state, (now, Exited()))
+        state, _ = play(state, (now, Signal.EXITED))
         assert state.wake_at is not None
         delays.append(state.wake_at - now)
-        assert play(state, (state.wake_at - 0.1, Tick()))[1] == []
+        assert play(state, (state.wake_at - 0.1, Signal.TICK))[1] == []
         now = state.wake_at
-        state, actions = play(state, (now, Tick()))
+        state, actions = play(state, (now, Signal.TICK))
         assert actions == [Action.START]
     assert delays[:4] == [0.5, 1, 2, 4]
     assert delays[-1] == LONGEST_BACKOFF
-    state, _ = play(state, (now + STEADY, Exited()))
+    state, _ = play(state, (now + STEADY, Signal.EXITED))
     assert state.wake_at == now + STEADY + 0.5
 
 
 @pytest.mark.parametrize("event", [CHANGED, ALONE, CONNECTED])
 def test_while_it_waits_to_be_started_only_time_matters(event: Event) -> None:
-    waiting, _ = play(running(), (5, Exited()))
+    waiting, _ = play(running(), (5, Signal.EXITED))
     assert play(waiting, (5.1, event)) == (waiting, [])
 
 
 def test_stop_ends_it_for_good() -> None:
-    state, actions = play(running(), (5, Stop()), (6, Exited()), (7, CHANGED), (99, Tick()))
+    state, actions = play(running(), (5, Signal.STOP), (6, Signal.EXITED), (7, CHANGED), (99, Signal.TICK))
     assert actions == [Action.TERMINATE]
     assert state.phase is Phase.STOPPING
