@@ -12,6 +12,7 @@ import pytest
 
 from edgefarm import names
 from edgefarm.api.crd import definitions
+from edgefarm.nats import jwt
 from localcluster.stack import Authority, OpenBao
 from reconciler.adapters.kube import KubeClient
 from reconciler.ports import NETWORK, POLICY, Kind, Object
@@ -72,6 +73,22 @@ class Site:
         """An object as it is now."""
         where = namespace or (names.CONTROLLER_NAMESPACE if kind is NETWORK else self.factory)
         return await self.reconciler.kube.get(kind, where, name)
+
+    async def make_namespace(self, name: str) -> None:
+        """Create one more namespace."""
+        await make_namespace(self.reconciler.kube, name)
+
+    async def account(self, network: str | None = None) -> str:
+        """Public key of the network's account, from its status."""
+        obj = await self.get(NETWORK, network or self.network)
+        assert obj is not None
+        return str(obj["status"]["account"])
+
+    async def signing_keys(self, network: str) -> list[str]:
+        """The scoped keys in the account as the server holds it."""
+        (answer,) = await self.reconciler.context.nats().lookup(await self.account(network))
+        assert answer.jwt is not None
+        return [entry["key"] for entry in jwt.decode(answer.jwt)["nats"]["signing_keys"]]
 
     async def condition(self, kind: Kind, name: str, type_: str, namespace: str | None = None) -> tuple[str, str, str]:
         """Status, reason and message of a condition; empty when it is absent."""

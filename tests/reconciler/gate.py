@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -67,7 +67,7 @@ class GatedKube:
 
     def watch(
         self, kind: Kind, namespace: str | None, resource_version: str, *, labels: str = "", fields: str = ""
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         return self._kube.watch(kind, namespace, resource_version, labels=labels, fields=fields)
 
     async def create(self, kind: Kind, obj: Mapping[str, Any]) -> Object:

@@ -33,7 +33,7 @@ from reconciler.ports import NAMESPACE, NETWORK, POLICY, SERVICE_ACCOUNT, Kind, 
 from reconciler.settings import read_settings
 from reconciler.vault_session import VaultSession
 from reconciler.watch import Source
-from tests.natskit import Connection, Credentials
+from tests.natskit import Connection, Credentials, eventually
 from tests.reconciler.gate import Gate, GatedKube, GatedNats, GatedVault
 from tests.reconciler.objects import configuration
 from tests.vault.reviewer import TokenReviewer
@@ -231,11 +231,12 @@ class Reconciler:
         """Pass over everything that was woken until nothing is; errors are for the caller."""
         await self.caught_up()
         while self.woken:
-            key = self.woken.pop()
-            try:
-                await self.controllers[key.controller].reconcile(key)
-            except Conflict:
-                self.woken.add(key)
+            keys, self.woken = self.woken, set()
+            for key in sorted(keys, key=str):
+                try:
+                    await self.controllers[key.controller].reconcile(key)
+                except Conflict:
+                    self.woken.add(key)
             await self.caught_up()
 
     async def caught_up(self) -> None:
@@ -286,6 +287,16 @@ async def running(world: World, folder: Path) -> AsyncIterator[Reconciler]:
         await system.close()
         await session.close()
         await kube.close()
+        # Closing a TLS connection takes a round trip that aiohttp does not wait for.
+        await eventually(lambda: not _is_connected(world.api.url), "all connections closed")
+
+
+def _is_connected(url: str) -> bool:
+    """Whether anybody here has a connection to this server that is not closed."""
+    port = f":{int(url.rpartition(':')[2]):04X}"
+    connections = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    established, close_wait = "01", "08"
+    return any(entry[2].endswith(port) and entry[3] in (established, close_wait) for entry in connections)
 
 
 async def install_definitions(kube: KubeClient, definitions: list[Object]) -> None:
@@ -294,9 +305,10 @@ async def install_definitions(kube: KubeClient, definitions: list[Object]) -> No
         await _create(kube, CRD, definition)
     await make_namespace(kube, names.CONTROLLER_NAMESPACE)
     async with asyncio.timeout(10):
-        for kind in (NETWORK, POLICY):
-            while not await _is_served(kube, kind):
-                await asyncio.sleep(0.02)
+        while True:
+            if await _is_served(kube, NETWORK) and await _is_served(kube, POLICY):
+                return
+            await asyncio.sleep(0.02)
 
 
 async def make_namespace(kube: KubeClient, name: str) -> None:
