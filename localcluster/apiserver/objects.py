@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from localcluster.apiserver import defaults, definitions, lifecycle, service_accounts, structural, validation
+from localcluster.apiserver import builtin_schemas, defaults, definitions, lifecycle, service_accounts, structural, validation
 from localcluster.apiserver.admission import Admission, Attempt
 from localcluster.apiserver.calls import Call, timestamp
 from localcluster.apiserver.failures import (
@@ -215,20 +215,29 @@ class Objects:
     def _complete(self, call: Call, obj: Json) -> None:
         """Prune and default in place; unknown fields warn or fail as the caller asked."""
         resource = call.resource
-        if not resource.custom:
-            defaults.set_defaults(resource, obj)
-            if resource.bucket == ("", "services"):
-                self._give_cluster_ip(obj)
+        if resource.custom:
+            schema = self.definitions.of(resource).schema
+            self._prune(call, schema, obj)
+            structural.apply_defaults(schema, obj)
             return
-        compiled = self.definitions.of(resource)
-        unknown = list(structural.prune(compiled.schema, obj))
+        known = builtin_schemas.schema_of(resource)
+        if known is not None:
+            self._prune(call, known, obj)
+            structural.apply_defaults(known, obj)
+            wrong = structural.violations(builtin_schemas.validator_of(resource), obj)
+            if wrong:
+                raise bad_request(f"{_handled_as(resource)}: {wrong[0].field}: {wrong[0].text}")
+        defaults.set_defaults(resource, obj)
+        if resource.bucket == ("", "services"):
+            self._give_cluster_ip(obj)
+
+    def _prune(self, call: Call, schema: structural.Schema, obj: Json) -> None:
+        unknown = list(structural.prune(schema, obj))
         if unknown and call.field_validation == "Strict":
             listed = ", ".join(f'unknown field "{field}"' for field in unknown)
-            message = f"{resource.kind} in version {resource.version!r} cannot be handled as a {resource.kind}: "
-            raise bad_request(f"{message}strict decoding error: {listed}".replace("'", '"'))
+            raise bad_request(f"{_handled_as(call.resource)}: strict decoding error: {listed}")
         if call.field_validation == "Warn":
             call.warnings.extend(f'unknown field "{field}"' for field in unknown)
-        structural.apply_defaults(compiled.schema, obj)
 
     def _admit_in_tree(self, call: Call, obj: Json) -> None:
         if call.resource.bucket == _PODS and not call.subresource:
@@ -324,6 +333,10 @@ class Objects:
         if resource.custom or resource.renames:
             version = self.lifecycle.storage_version(resource)
         return resource.to_stored(obj, version)
+
+
+def _handled_as(resource: Resource) -> str:
+    return f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
 
 
 def _keep_cluster_ip(obj: Json, old: Json) -> None:
