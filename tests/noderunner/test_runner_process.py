@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from localcluster.client import PODS, Client, Json, is_gone
+from localcluster.client import NODES, PODS, Client, Json, is_gone
 from localcluster.nodes import parse_image, parse_node
 from localcluster.process import LocalProcess
+from tests.noderunner.proxy import Proxy
 from tests.noderunner.workloads import (
     SLEEP,
     container,
@@ -64,6 +66,32 @@ async def test_nothing_is_left_behind_when_the_runner_is_killed_and_its_successo
         first.stop()
         if second is not None:
             second.stop()
+
+
+async def test_pods_run_on_while_the_api_server_is_away_and_changes_are_found_afterwards(
+    kube: Client, kubeconfig: Path, namespace: str, work: Path
+) -> None:
+    node = unique("node")
+    async with Proxy(kube.connection) as proxy:
+        runner = start_runner(proxy.kubeconfig(kubeconfig, work / "kubeconfig"), work, node)
+        try:
+            for name in ("stays", "goes"):
+                await kube.create(PODS, pod(name, container(SLEEP), nodeName=node), namespace)
+            stays = await pod_with(kube, namespace, "stays", is_ready)
+            goes = await pod_with(kube, namespace, "goes", is_ready)
+            await proxy.cut()
+            await kube.delete(PODS, "goes", namespace, grace_seconds=0)
+            await kube.create(PODS, pod("comes", container(SLEEP), nodeName=node), namespace)
+            await kube.delete(NODES, node)
+            assert is_alive(pid_of(stays))
+            await proxy.open()
+            await pod_with(kube, namespace, "comes", is_ready)
+            await eventually(lambda: not is_alive(pid_of(goes)), "the deleted pod has ended")
+            await kube.wait_for(NODES, node, until=lambda obj: obj is not None)
+            assert is_alive(pid_of(stays))
+        finally:
+            # In a thread: the proxy, which serves the runner's last requests, lives in this event loop.
+            await asyncio.to_thread(runner.stop)
 
 
 async def test_sigterm_stops_all_containers_within_five_seconds(

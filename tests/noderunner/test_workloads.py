@@ -14,12 +14,15 @@ from localcluster.client import (
     CONFIG_MAPS,
     DAEMON_SETS,
     DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    EVENTS,
     JOBS,
     NAMESPACES,
     NODES,
     PODS,
     SECRETS,
     SERVICE_ACCOUNTS,
+    SERVICES,
     STATEFUL_SETS,
     Client,
     Json,
@@ -172,6 +175,31 @@ async def test_what_has_lost_all_owners_is_collected(kube: Client, namespace: st
     await kube.delete(CONFIG_MAPS, "owner", namespace)
     await kube.wait_for(SECRETS, "owned", namespace, until=is_gone)
     assert await kube.find(SECRETS, "free", namespace) is not None
+
+
+async def test_a_service_has_the_addresses_of_its_pods_or_an_event_why_not(
+    kube: Client, namespace: str, nodes: Nodes
+) -> None:
+    port = {"port": 80, "targetPort": "http"}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}}
+    await kube.create(SERVICES, {**service, "spec": {"selector": {"app": "web"}, "ports": [port]}}, namespace)
+    main = container(SLEEP, ports=[{"name": "http", "containerPort": 8000}])
+    await kube.create(PODS, pod("web", main), namespace)
+    running = await pod_with(kube, namespace, "web", is_ready)
+    address = running["status"]["podIP"]
+
+    def is_served(piece: Json | None) -> bool:
+        endpoints = (piece or {}).get("endpoints") or []
+        return [(entry["addresses"], entry["conditions"]["ready"]) for entry in endpoints] == [([address], True)]
+
+    try:
+        piece = await kube.wait_for(ENDPOINT_SLICES, "web", namespace, until=is_served, timeout=5)
+    except TimeoutError:  # Kubernetes refuses loopback addresses here
+        events, _ = await kube.list(EVENTS, namespace)
+        assert "FailedToUpdateEndpointSlices" in {event["reason"] for event in events}
+    else:
+        assert piece is not None
+        assert piece["ports"][0]["port"] == 8000
 
 
 async def test_a_pod_that_fits_no_node_says_why_until_one_fits(kube: Client, namespace: str, nodes: Nodes) -> None:
