@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
+from kubernetes.aio.client.rest import RESTResponse
 
 from edgefarm.errors import KubernetesRefused, KubernetesUnavailable
 from reconciler.adapters.kubetransport import Call, RequestHook, Transport, describe, error_of
@@ -106,7 +107,7 @@ class KubeClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise KubernetesUnavailable(f"The watch of {kind.plural} broke: {describe(error)}.") from error
         finally:
-            response.response.close()
+            _hang_up(response)
 
     async def create(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
         """Create an object; Conflict when it exists already."""
@@ -161,6 +162,14 @@ class KubeClient:
             if not metadata.get("continue"):
                 return items, str(metadata.get("resourceVersion", ""))
             position = {"continue": metadata["continue"]}
+
+
+def _hang_up(response: RESTResponse) -> None:
+    """End a stream at once: a connection that went quiet would not answer TLS's polite goodbye either."""
+    connection = response.response.connection  # None when the server has ended the stream
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.response.close()
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:
