@@ -81,8 +81,8 @@ class Platform:
         self.authority = Authority.create(self.folder / "pki")
         self.api = start_api_server(self.folder / "kubernetes", assets=self.options.kubebuilder_assets)
         self._exit.callback(self.api.stop)
-        self.bao = OpenBao.start(self.folder / "openbao", self.authority, host=_SERVER_HOST)
-        self._exit.callback(self.bao.stop)
+        self.start_openbao()
+        self._exit.callback(lambda: self.bao.stop())
         self.vault = Vault(
             VaultSettings(self.bao.address, self.authority.pem),
             token=self.bao.root_token,
@@ -99,19 +99,36 @@ class Platform:
         token = await self.token(_REVIEWER, names.CONTROLLER_NAMESPACE, audience=None, seconds=86_400)
         reviewer = self.folder / "reviewer-token"
         write_private(reviewer, token.encode())
-        config = self.folder / "nats-operator.conf"
         command = [sys.executable, "-m", "reconciler", "bootstrap"]
         command += ["--vault-addr", self.bao.address, "--vault-ca", str(self.bao.ca)]
         command += ["--kubernetes-host", self.api.url, "--kubernetes-ca", str(self.api.ca)]
         command += ["--reviewer-token-file", str(reviewer)]
-        command += ["--nats-resolver-dir", str(self.folder / "nats" / "accounts"), "--nats-config", str(config)]
+        command += [
+            "--nats-resolver-dir",
+            str(self.folder / "nats" / "accounts"),
+            "--nats-config",
+            str(self._nats_auth),
+        ]
         environment = {**os.environ, "VAULT_TOKEN": self.bao.root_token, "PYTHONPATH": str(ROOT)}
         process = LocalProcess.start("bootstrap", command, log=self.folder / "bootstrap.log", env=environment)
         if await asyncio.to_thread(process.wait, 60) != 0:
             raise StartError(f"bootstrap ended with {process.returncode}:\n{process.tail()}")
-        self.nats = NatsServer.start(self.folder / "nats", self.authority, auth=config.read_text(), host=_SERVER_HOST)
+        self.start_nats()
         self._exit.callback(lambda: self.nats.stop())
         return f"keys, mounts and the role {names.CONTROLLER_ROLE} in Vault; NATS at {self.nats.url}"
+
+    def start_openbao(self, port: int = 0) -> None:
+        """Start OpenBao on its data; after `bao.stop()` give the old port, so that the others find it again."""
+        self.bao = OpenBao.start(self.folder / "openbao", self.authority, host=_SERVER_HOST, port=port)
+
+    def start_nats(self, port: int = 0) -> None:
+        """Start NATS on its data; after `nats.stop()` give the old port."""
+        auth = self._nats_auth.read_text()
+        self.nats = NatsServer.start(self.folder / "nats", self.authority, auth=auth, host=_SERVER_HOST, port=port)
+
+    @property
+    def _nats_auth(self) -> Path:
+        return self.folder / "nats-operator.conf"
 
     async def start_product(self) -> str:
         """The node runner, and as its pods reconciler and webhook; returns when both are available."""

@@ -1,0 +1,70 @@
+"""`make demo` as a user runs it: every step holds, and nothing that it started is left, also after Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# A variable that every child inherits, so that what a run left behind can be told from all other processes.
+MARK = "EDGEFARM_TEST_RUN"
+
+
+def start(folder: Path, mark: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "localcluster.demo", "--json", "--data-dir", str(folder)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, MARK: mark}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def left_over(mark: str, folder: Path) -> list[str]:
+    """Command lines of processes that carry the mark, or that name the run's folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if f"{MARK}={mark}".encode() in environment.split(b"\0") or (str(folder) in command):
+            found.append(command)
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_every_step_of_the_demo_holds_and_nothing_is_left_running(tmp_path: Path) -> None:
+    folder = tmp_path / "demo-data"
+    process = start(folder, "whole")
+    output, errors = process.communicate(timeout=280)
+    lines = [json.loads(line) for line in output.splitlines()]
+    failed = [line for line in lines if not line.get("ok", True)]
+    assert process.returncode == 0, f"{failed}\n{errors}"
+    assert lines[-1]["summary"]["ok"] is True
+    steps = [line["step"] for line in lines[:-1]]
+    assert len(steps) == lines[-1]["summary"]["steps"] == 16
+    assert all(line["detail"] and line["seconds"] >= 0 for line in lines[:-1])
+    assert left_over("whole", folder) == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "demo-data"
+    process = start(folder, f"interrupted-{number}")
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())  # API server and OpenBao are running
+    assert first["ok"] is True
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if number is not signal.SIGKILL else -number)
+    deadline = time.monotonic() + 5
+    while left_over(f"interrupted-{number}", folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left_over(f"interrupted-{number}", folder) == []
