@@ -1,4 +1,4 @@
-"""Scheduler: binds pods to the fitting node with the fewest pods."""
+"""Scheduler: binds pods to the fitting node with the fewest pods of the same controller, then the fewest pods."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Scheduler(Controller):
         if not fitting:
             await self._explain(pod, list(reasons.values()))
             raise Retry(1.0)
-        load = self._load()
-        node = min(sorted(fitting), key=lambda candidate: load[candidate])
+        siblings, pods = self._load(pod)
+        node = min(sorted(fitting), key=lambda candidate: (siblings[candidate], pods[candidate]))
         metadata = pod["metadata"]
         binding = {
             "apiVersion": "v1",
@@ -53,12 +53,17 @@ class Scheduler(Controller):
         await self.client.create(PODS, binding, namespace, name=name, subresource="binding")
         await self.cluster.recorder.record(pod, "Scheduled", f"Successfully assigned {namespace}/{name} to {node}")
 
-    def _load(self) -> Counter[str]:
-        """Pods per node."""
-        pods = self.cluster.informers[PODS].items.values()
-        alive = {pod["metadata"]["uid"]: pod["spec"].get("nodeName", "") for pod in pods}
-        self._bound = {uid: node for uid, node in self._bound.items() if not alive.get(uid)}
-        return Counter([*alive.values(), *self._bound.values()])
+    def _load(self, pod: Json) -> tuple[Counter[str], Counter[str]]:
+        """Per node: the pods with the same controller, and all pods."""
+        alive = [entry for entry in self.cluster.informers[PODS].items.values() if not _is_over(entry)]
+        unbound = {entry["metadata"]["uid"] for entry in alive if not entry["spec"].get("nodeName")}
+        self._bound = {uid: node for uid, node in self._bound.items() if uid in unbound}
+        siblings, pods = Counter[str](), Counter[str]()
+        for entry in alive:
+            node = entry["spec"].get("nodeName") or self._bound.get(entry["metadata"]["uid"], "")
+            pods[node] += 1
+            siblings[node] += _controller_uid(entry) == _controller_uid(pod) != ""
+        return siblings, pods
 
     async def _explain(self, pod: Json, reasons: list[str]) -> None:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(reasons).items()))
@@ -76,8 +81,16 @@ class Scheduler(Controller):
 def _needs_node(pod: Json) -> bool:
     spec = pod["spec"]
     ours = spec.get("schedulerName", "default-scheduler") == "default-scheduler" and not spec.get("schedulingGates")
-    over = phase(pod) in ("Succeeded", "Failed") or "deletionTimestamp" in pod["metadata"]
-    return ours and not over and not spec.get("nodeName")
+    return ours and not _is_over(pod) and not spec.get("nodeName")
+
+
+def _is_over(pod: Json) -> bool:
+    return phase(pod) in ("Succeeded", "Failed") or "deletionTimestamp" in pod["metadata"]
+
+
+def _controller_uid(pod: Json) -> str:
+    references = pod["metadata"].get("ownerReferences") or []
+    return next((str(entry["uid"]) for entry in references if entry.get("controller")), "")
 
 
 def _problem(pod: Json, node: Json, now: datetime) -> str:
