@@ -53,8 +53,9 @@ class JetStream:
             await self._client.connect(
                 servers=list(metadata.urls),
                 name=metadata.name,
-                allow_reconnect=False,  # the first connection must succeed at once
-                max_reconnect_attempts=_RECONNECTS,
+                # The first connection must succeed at once.
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
                 reconnect_time_wait=_RECONNECT_WAIT,
                 connect_timeout=2,
                 error_cb=self._note,
@@ -63,7 +64,7 @@ class JetStream:
         except (nats.errors.Error, OSError, TimeoutError) as error:
             await self._client.close()
             raise InitError(f"nats: {error or 'no servers available for connection'}") from None
-        self._client.options["allow_reconnect"] = True
+        self._client.options |= {"allow_reconnect": True, "max_reconnect_attempts": _RECONNECTS}
 
     async def publish(self, topic: str, data: bytes) -> None:
         """Publish and wait for the stream's acknowledgement; PubSubError without one."""
@@ -100,6 +101,9 @@ class JetStream:
         """Drain and close; messages that were not acknowledged come again."""
         for task in self._tasks:
             task.cancel()
+        if not self._client.is_connected:
+            await self._client.close()
+            return
         try:
             await asyncio.wait_for(self._client.drain(), _TIMEOUT)
         except (nats.errors.Error, TimeoutError, OSError):

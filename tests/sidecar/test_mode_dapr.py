@@ -142,8 +142,8 @@ async def test_after_the_key_was_rotated_dapr_comes_back_by_itself(
     pod = make_dapr_pod(account)
     await pod.until_ready()
     await _until_published(pod, f"{stream}.a")
-    await world.rotate(account)
     before = pod.credentials()[0]
+    await world.rotate(account)
     await pod.until_renewed(before)
     await _until_published(pod, f"{stream}.a")
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -234,13 +235,12 @@ async def test_no_secret_is_printed_or_shown_to_other_processes(world: World, ma
 
 
 async def test_sigterm_ends_it_at_once_even_while_vault_does_not_answer(world: World, make_pod: MakePod) -> None:
-    listener = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    pod = make_pod(world.service_account(), EDGEFARM_VAULT_ADDR=f"https://127.0.0.1:{port}")
-    await eventually(lambda: pod.get("/healthz").status == 200, "running")
-    pod.running.signal(signal.SIGTERM)
-    assert await asyncio.to_thread(pod.running.wait, 2) == 0
-    listener.close()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        pod = make_pod(world.service_account(), EDGEFARM_VAULT_ADDR=address)
+        await eventually(lambda: pod.get("/healthz").status == 200, "running")
+        pod.running.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(pod.running.wait, 2) == 0
 
 
 async def test_the_probe_command_follows_readiness(world: World, make_pod: MakePod) -> None:
