@@ -204,7 +204,7 @@ class NodeRunner:
 
     def _node_status(self, node: NodeSpec, current: Json) -> Json:
         now = timestamp()
-        before = next(
+        before: Json = next(
             (entry for entry in current.get("status", {}).get("conditions") or [] if entry["type"] == "Ready"), {}
         )
         since = before["lastTransitionTime"] if before.get("status") == "True" else now

@@ -145,6 +145,7 @@ class PodWorker:
 
     async def _keep_volumes(self) -> None:
         """Make the volumes; then bring them up to date when a source changed or a token must be renewed."""
+        pause: float | None
         while True:
             try:
                 await self._volumes.refresh(self.pod)

@@ -97,7 +97,7 @@ class PodVolumes:
 
     def _path(self, volume: Json) -> Path:
         if "hostPath" in volume:
-            return self._places.node_root / volume["hostPath"]["path"].lstrip("/")
+            return self._places.node_root / str(volume["hostPath"]["path"]).lstrip("/")
         if "persistentVolumeClaim" in volume:
             return self._places.claims / f"{self._namespace}_{volume['persistentVolumeClaim']['claimName']}"
         return self._places.pod / "volumes" / str(volume["name"])

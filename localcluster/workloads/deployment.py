@@ -120,7 +120,7 @@ def _conditions(deployment: Json, numbers: dict[str, int], new: Json | None) -> 
         entry for entry in deployment.get("status", {}).get("conditions") or [] if entry["type"] != "ReplicaFailure"
     ]
     for entry in (available, progressing):
-        before = next((old for old in conditions if old["type"] == entry["type"]), {})
+        before: Json = next((old for old in conditions if old["type"] == entry["type"]), {})
         if any(before.get(key) != value for key, value in entry.items()):
             conditions = with_condition(conditions, {**entry, "lastUpdateTime": now}, now)
     failure = condition(new, "ReplicaFailure") if new else {}
