@@ -15,7 +15,7 @@ from edgefarm.api.crd import definitions
 from edgefarm.nats import jwt
 from localcluster.stack import Authority, OpenBao
 from reconciler.adapters.kube import KubeClient
-from reconciler.ports import NETWORK, POLICY, Kind, Object
+from reconciler.ports import NETWORK, POLICY, SERVICE_ACCOUNT, Kind, Object
 from reconciler.settings import KubernetesSettings
 from tests.reconciler.world import Reconciler, World, install_definitions, make_namespace, running
 
@@ -77,6 +77,11 @@ class Site:
     async def make_namespace(self, name: str) -> None:
         """Create one more namespace."""
         await make_namespace(self.reconciler.kube, name)
+
+    async def make_service_account(self, name: str) -> None:
+        """Create a service account in the factory."""
+        body = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": self.factory}}
+        await self.reconciler.kube.create(SERVICE_ACCOUNT, body)
 
     async def account(self, network: str | None = None) -> str:
         """Public key of the network's account, from its status."""
