@@ -1,4 +1,4 @@
-"""Mutating and validating admission webhooks: which ones match a request, in which order, and what their answers mean."""
+"""Admission webhooks: which ones match a request, in which order they are asked, and what their answers mean."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Admission:
     async def mutate(self, attempt: Attempt, obj: Json, complete: Callable[[Json], None]) -> Json:
         """The object after all mutating webhooks; `complete` applies in-tree plugins and defaults to a changed one."""
         hooks = [hook for hook in self._hooks(_MUTATING) if self._matches(hook, attempt, obj)]
-        seen: dict[str, bytes] = {}
+        seen: list[bytes] = []
         start = _canonical(obj)
         for hook in hooks:
             obj = await self._mutate_by(hook, attempt, obj, complete)
-            seen[hook["name"]] = _canonical(obj)
+            seen.append(_canonical(obj))
         if _canonical(obj) != start:
-            for hook in hooks:
-                if hook.get("reinvocationPolicy") == "IfNeeded" and seen[hook["name"]] != _canonical(obj):
+            for hook, left in zip(hooks, seen, strict=True):
+                if hook.get("reinvocationPolicy") == "IfNeeded" and left != _canonical(obj):
                     obj = await self._mutate_by(hook, attempt, obj, complete)
         return obj
 
@@ -100,10 +100,8 @@ class Admission:
         return {"operations": orjson.loads(base64.b64decode(response["patch"]))}
 
     def _hooks(self, bucket: tuple[str, str]) -> Iterator[Json]:
-        for configuration in self._store.list(bucket):
-            for hook in configuration.content.get("webhooks") or ():
-                # Names need not be unique between configurations; the second pass tells hooks apart by name.
-                yield hook
+        for configuration in self._store.select(bucket):
+            yield from configuration.content.get("webhooks") or ()
 
     def _matches(self, hook: Mapping[str, Any], attempt: Attempt, obj: Json) -> bool:
         call = attempt.call

@@ -1,21 +1,17 @@
-"""The HTTP face: paths to calls, bodies in and out, errors as Status objects. What a call means is decided elsewhere."""
+"""The HTTP face: routes, authentication and errors as Status objects. What a call means is decided elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import orjson
 import structlog
-import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from localcluster.apiserver import discovery, patches, protobuf, reviews, tables, watching
+from localcluster.apiserver import discovery, patches, requests, reviews, tables, watching
 from localcluster.apiserver.calls import Call
 from localcluster.apiserver.failures import (
     ApiError,
@@ -26,30 +22,18 @@ from localcluster.apiserver.failures import (
 )
 from localcluster.apiserver.fields import Apply
 from localcluster.apiserver.objects import Objects
-from localcluster.apiserver.resources import Resource
-from localcluster.apiserver.store import Json, Stored
+from localcluster.apiserver.rendering import JSON, deleted, renderer, respond
+from localcluster.apiserver.store import Json
 from localcluster.apiserver.streaming import StreamedLines
 from localcluster.apiserver.tokens import InvalidToken, Tokens, User
 
-_JSON: Final = "application/json"
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-_MAX_BODY: Final = 3 * 1024 * 1024
 _PATCHES: Final = {
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 }
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a path below /api/v1 or /apis/<group>/<version> names."""
-
-    resource: Resource
-    namespace: str
-    name: str
-    subresource: str
 
 
 class Api:
@@ -148,14 +132,14 @@ class Api:
 
     async def _object(self, request: Request) -> Response:
         target = self._target(request)
-        call = _call(request, target)
+        call = requests.call_of(request, target)
         response = await self._dispatch(request, call)
         for warning in dict.fromkeys(call.warnings):
             text = warning.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
             response.headers.append("Warning", f'299 - "{text}"')
         return response
 
-    def _target(self, request: Request) -> Target:
+    def _target(self, request: Request) -> requests.Target:
         group, version = request.path_params.get("group", ""), request.path_params["version"]
         steps = [step for step in request.path_params["path"].split("/") if step]
         namespace = ""
@@ -167,13 +151,13 @@ class Api:
         steps += [""] * (3 - len(steps))
         if steps[2] and steps[2] not in resource.subresources:
             raise no_such_path()
-        return Target(resource, namespace, steps[1], steps[2])
+        return requests.Target(resource, namespace, steps[1], steps[2])
 
     async def _dispatch(self, request: Request, call: Call) -> Response:
         if call.resource.virtual:
             if request.method != "POST" or call.name:
                 raise method_not_allowed()
-            return respond(reviews.answer(call, await _body(request), self._tokens), 201)
+            return respond(reviews.answer(call, await requests.read_object(request), self._tokens), 201)
         if call.name and call.resource.namespaced and not call.namespace:
             raise no_such_path()
         if call.subresource not in ("", "status"):
@@ -185,7 +169,7 @@ class Api:
                 case "POST":
                     if call.resource.namespaced and not call.namespace:
                         raise method_not_allowed()
-                    created = await self._objects.create(call, await _body(request))
+                    created = await self._objects.create(call, await requests.read_object(request))
                     return self._shown(request, call, created, 201)
                 case "DELETE":
                     return await self._delete_collection(request, call)
@@ -197,16 +181,16 @@ class Api:
                 found = self._objects.get(call)
                 return self._shown(request, call, call.resource.to_served(found.content))
             case "PUT":
-                body = await _body(request)
+                body = await requests.read_object(request)
                 version = (body.get("metadata") or {}).get("resourceVersion")
                 changed = await self._objects.change(call, lambda _old: body, explicit_version=bool(version))
                 return self._shown(request, call, changed)
             case "PATCH":
                 return await self._patch(request, call)
             case "DELETE" if not call.subresource:
-                options = _delete_options(request, await _body(request, optional=True))
-                deleted, gone = await self._objects.delete(call, options)
-                return respond(_deleted(call, deleted) if gone else deleted, 200)
+                options = requests.delete_options(request, await requests.read_object(request, optional=True))
+                last, gone = await self._objects.delete(call, options)
+                return respond(deleted(call, last) if gone else last)
         raise method_not_allowed()
 
     async def _patch(self, request: Request, call: Call) -> Response:
@@ -216,7 +200,7 @@ class Api:
                 sorted(_PATCHES)
             )
             raise ApiError(415, "UnsupportedMediaType", message)
-        patch = _parse(await _content(request), yaml_allowed=media.endswith("yaml"))
+        patch = requests.parse_document(await requests.read_bytes(request), yaml_allowed=media.endswith("yaml"))
         if media == "application/apply-patch+yaml":
             return await self._apply(request, call, patch)
 
@@ -250,7 +234,7 @@ class Api:
         return self._shown(request, call, changed)
 
     async def _delete_collection(self, request: Request, call: Call) -> Response:
-        options = _delete_options(request, await _body(request, optional=True))
+        options = requests.delete_options(request, await requests.read_object(request, optional=True))
         page = self._page(request, call)
         for stored in page.items:
             metadata = stored.content["metadata"]
@@ -271,7 +255,7 @@ class Api:
 
     async def _subresource(self, request: Request, call: Call) -> Response:
         found = self._objects.get(call)
-        body = {} if request.method == "GET" else await _body(request)
+        body = {} if request.method == "GET" else await requests.read_object(request)
         match (call.subresource, request.method):
             case ("token", "POST"):
                 made = reviews.request_token(call, body, found.content, self._objects.store, self._tokens)
@@ -309,7 +293,7 @@ class Api:
             return self._watch(request, call)
         page = self._page(request, call)
         resource = call.resource
-        shape = _shape(request)
+        shape = requests.accepted_shape(request)
         if shape == "Table":
             objects = [resource.to_served(stored.content) for stored in page.items]
             include = request.query_params.get("includeObject", "Metadata")
@@ -317,127 +301,25 @@ class Api:
         kind, api_version = f"{resource.kind}List", resource.api_version
         if shape == "PartialObjectMetadataList":
             kind, api_version = shape, "meta.k8s.io/v1"
-        render = _renderer(resource, shape, call.now)
+        render = renderer(resource, shape)
         head = orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": page.metadata})
         items = b",".join(render(stored) for stored in page.items)
-        return Response(head[:-1] + b',"items":[' + items + b"]}", media_type=_JSON)
+        return Response(head[:-1] + b',"items":[' + items + b"]}", media_type=JSON)
 
     def _watch(self, request: Request, call: Call) -> Response:
         query = dict(request.query_params)
         selection = watching.Selection.parse(call.resource, call.namespace, query, call.name)
         options = watching.WatchOptions.parse(query, self._bookmark_seconds)
-        render = _renderer(call.resource, _shape(request), call.now, query.get("includeObject", "Metadata"))
+        render = renderer(call.resource, requests.accepted_shape(request), query.get("includeObject", "Metadata"))
         return StreamedLines(watching.watch(self._objects.store, selection, options, render))
 
     def _shown(self, request: Request, call: Call, obj: Json, status: int = 200) -> Response:
-        shape = _shape(request)
+        shape = requests.accepted_shape(request)
         if shape == "Table":
             include = request.query_params.get("includeObject", "Metadata")
             metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
             return respond(tables.table(call.resource, [obj], call.now, include=include, metadata=metadata), status)
         return respond(tables.partial(obj) if shape == "PartialObjectMetadata" else obj, status)
-
-
-def respond(body: Mapping[str, Any] | Json, status: int = 200) -> Response:
-    """A JSON answer."""
-    return Response(orjson.dumps(body), status, media_type=_JSON)
-
-
-def _renderer(resource: Resource, shape: str, now: datetime, include: str = "Metadata") -> watching.Render:
-    if shape == "Table":
-
-        def row(stored: Stored) -> bytes:
-            metadata = {"resourceVersion": str(stored.version)}
-            shown = [resource.to_served(stored.content)]
-            moment = datetime.now(UTC) if now else now
-            return orjson.dumps(tables.table(resource, shown, moment, include=include, metadata=metadata))
-
-        return row
-    if shape.startswith("PartialObjectMetadata"):
-        return lambda stored: orjson.dumps(tables.partial(stored.content))
-
-    def whole(stored: Stored) -> bytes:
-        served = resource.to_served(stored.content)
-        return stored.raw if served is stored.content else orjson.dumps(served)
-
-    return whole
-
-
-def _shape(request: Request) -> str:
-    """`Table`, `PartialObjectMetadata[List]` or empty, as the first Accept entry that can be served says."""
-    for entry in request.headers.get("accept", "").split(","):
-        media, *parameters = (part.strip() for part in entry.split(";"))
-        wanted = dict(parameter.partition("=")[::2] for parameter in parameters)
-        if media in (_JSON, "*/*", "application/*"):
-            if wanted.get("as") and wanted.get("v", "v1") != "v1":
-                continue
-            return wanted.get("as", "")
-    return ""
-
-
-def _call(request: Request, target: Target) -> Call:
-    query = request.query_params
-    agent = request.headers.get("user-agent", "unknown").partition("/")[0]
-    dry_run = query.get("dryRun", "")
-    if dry_run not in ("", "All"):
-        raise bad_request(f'dryRun: Unsupported value: "{dry_run}": supported values: "All"')
-    return Call(
-        target.resource,
-        request.state.user,
-        datetime.now(UTC),
-        target.namespace,
-        target.name,
-        target.subresource,
-        dry_run == "All",
-        query.get("fieldManager") or agent,
-        query.get("force") in ("true", "1"),
-        query.get("fieldValidation") or "Warn",
-    )
-
-
-async def _content(request: Request) -> bytes:
-    content = await request.body()
-    if len(content) > _MAX_BODY:
-        raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {_MAX_BODY}")
-    return content
-
-
-async def _body(request: Request, *, optional: bool = False) -> Json:
-    media = request.headers.get("content-type", "").partition(";")[0].strip()
-    content = await _content(request)
-    if optional and not content:
-        return {}
-    if media == protobuf.MEDIA_TYPE:
-        return protobuf.decode(content)
-    parsed = _parse(content, yaml_allowed=media == "application/yaml")
-    if not isinstance(parsed, dict):
-        raise bad_request("the body must be an object")
-    return parsed
-
-
-def _parse(content: bytes, *, yaml_allowed: bool) -> Any:
-    try:
-        return yaml.safe_load(content) if yaml_allowed else orjson.loads(content)
-    except (yaml.YAMLError, orjson.JSONDecodeError) as error:
-        raise bad_request(f"the object provided is unrecognized: {error}") from error
-
-
-def _delete_options(request: Request, body: Json) -> Json:
-    query = request.query_params
-    options = dict(body)
-    if query.get("gracePeriodSeconds"):
-        options["gracePeriodSeconds"] = int(query["gracePeriodSeconds"])
-    if query.get("propagationPolicy"):
-        options["propagationPolicy"] = query["propagationPolicy"]
-    return options
-
-
-def _deleted(call: Call, obj: Json) -> Json:
-    """What Kubernetes answers when an object is gone: a Status for most kinds, pods and custom ones included."""
-    details: Json = {"name": obj["metadata"]["name"], "kind": call.resource.plural, "uid": obj["metadata"]["uid"]}
-    if call.resource.group:
-        details["group"] = call.resource.group
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
 
 def _found(document: Json | None) -> Json:

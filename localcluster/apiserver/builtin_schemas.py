@@ -1,4 +1,4 @@
-"""Schemas of built-in kinds, read from the types of the official Python client: which fields exist and their JSON types.
+"""Schemas of built-in kinds, read from the official Python client: which fields exist, and their JSON types.
 
 Importing the client's models takes half a second, so it happens with the first write, not at start.
 """
@@ -14,11 +14,17 @@ from localcluster.apiserver import structural
 from localcluster.apiserver.resources import Resource
 from localcluster.apiserver.structural import Schema
 
-_SCALARS: Final = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "datetime": "string"}
+_SCALARS: Final = {
+    "str": "string",
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "datetime": "string",
+}
 _FREE: Final[Schema] = {"x-kubernetes-preserve-unknown-fields": True}
 #: Fields (or values of fields) that are quantities: the API takes numbers for them too.
 _QUANTITIES: Final = frozenset(
-    "limits requests capacity allocatable overhead hard used divisor sizeLimit allocatedResources".split()
+    ("limits", "requests", "capacity", "allocatable", "overhead", "hard", "used", "divisor", "sizeLimit")
 )
 _QUANTITY: Final[Schema] = {"x-kubernetes-int-or-string": True}
 #: Recursive types, which are checked elsewhere (definitions.py) or not at all.
@@ -51,7 +57,6 @@ def _model(name: str) -> Schema:
         model.attribute_map[attribute]: _type(kind, model.attribute_map[attribute])
         for attribute, kind in model.openapi_types.items()
     }
-    # stringData is write-only and therefore part of the type; the server moves it into data.
     return {"type": "object", "properties": properties}
 
 

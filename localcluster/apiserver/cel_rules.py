@@ -1,9 +1,9 @@
 """x-kubernetes-validations: CEL rules of a structural schema, with Kubernetes' library as far as the product needs it.
 
 Offered beside the language: the string, list and math functions of cel-go's libraries, `quantity` with its
-comparisons, `isQuantity` and `isURL`. Not offered by the library underneath: optionals (`.?`), back-ticked field names,
-`cel.bind`, `ip()`, `cidr()`, `format()`. A function that does not exist is found when a rule runs, not when the definition
-is created. Cost limits are not enforced.
+comparisons, `isQuantity` and `isURL`. Not offered by the library underneath: optionals (`.?`), back-ticked field
+names, `cel.bind`, `ip()`, `cidr()`, `format()`. A function that does not exist is found when a rule runs, not when the
+definition is created. Cost limits are not enforced.
 """
 
 from __future__ import annotations
@@ -27,7 +27,29 @@ Schema = Mapping[str, Any]
 _RULES: Final = "x-kubernetes-validations"
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED: Final = frozenset(
-    ["true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while"]
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _ESCAPES: Final = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
 

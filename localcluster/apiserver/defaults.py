@@ -89,8 +89,8 @@ def _container(container: Json) -> None:
         reference = (variable.get("valueFrom") or {}).get("fieldRef")
         if reference is not None:
             _fill(reference, apiVersion="v1")
-    for name in _PROBES:
-        probe = container.get(name)
+    for field in _PROBES:
+        probe = container.get(field)
         if isinstance(probe, dict):
             _fill(probe, timeoutSeconds=1, periodSeconds=10, successThreshold=1, failureThreshold=3)
             _http_get(probe)
@@ -113,11 +113,11 @@ def _volume(volume: Json) -> None:
     if isinstance(volume.get("hostPath"), dict):
         _fill(volume["hostPath"], type="")
     projected = _dicts((volume.get("projected") or {}).get("sources"))
-    for source in projected:
-        if isinstance(source.get("serviceAccountToken"), dict):
-            _fill(source["serviceAccountToken"], expirationSeconds=3600)
-    for source in [*projected, volume]:
-        for item in _dicts((source.get("downwardAPI") or {}).get("items")):
+    for token in projected:
+        if isinstance(token.get("serviceAccountToken"), dict):
+            _fill(token["serviceAccountToken"], expirationSeconds=3600)
+    for downward in [*projected, volume]:
+        for item in _dicts((downward.get("downwardAPI") or {}).get("items")):
             if isinstance(item.get("fieldRef"), dict):
                 _fill(item["fieldRef"], apiVersion="v1")
 

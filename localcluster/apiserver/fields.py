@@ -17,7 +17,19 @@ ListKeys = Callable[[tuple[str, ...], list[Any]], tuple[str, ...] | None]
 Path = tuple[str, ...]
 _UNOWNED: Final = frozenset({"apiVersion", "kind"})
 _UNOWNED_METADATA: Final = frozenset(
-    ["name", "namespace", "uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink", "generateName", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "generation",
+        "managedFields",
+        "selfLink",
+        "generateName",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ]
 )
 
 

@@ -50,7 +50,7 @@ class Lifecycle:
         if resource.bucket == _NAMESPACES:
             return not self._contents(metadata["name"])
         if resource.bucket == _CRDS:
-            return not self._store.list(definitions.bucket_of(obj))
+            return not self._store.select(definitions.bucket_of(obj))
         return not metadata.get("deletionGracePeriodSeconds")
 
     def delete(self, call: Call, present: Stored, options: Json) -> tuple[Stored, bool]:
@@ -103,7 +103,7 @@ class Lifecycle:
                 self._delete_one(call, bucket, stored)
         elif call.resource.bucket == _CRDS:
             bucket = definitions.bucket_of(holder.content)
-            for stored in self._store.list(bucket):
+            for stored in self._store.select(bucket):
                 self._delete_one(call, bucket, stored)
 
     def _delete_one(self, call: Call, bucket: Bucket, stored: Stored) -> None:
@@ -114,7 +114,9 @@ class Lifecycle:
             self.delete(inner, stored, {})
 
     def _contents(self, namespace: str) -> list[tuple[Bucket, Stored]]:
-        return [(bucket, stored) for bucket in self._store.buckets() for stored in self._store.list(bucket, namespace)]
+        return [
+            (bucket, stored) for bucket in self._store.buckets() for stored in self._store.select(bucket, namespace)
+        ]
 
 
 def _grace(resource: Resource, obj: Json, options: Json) -> int:

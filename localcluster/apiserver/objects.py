@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from localcluster.apiserver import builtin_schemas, defaults, definitions, lifecycle, service_accounts, structural, validation
+from localcluster.apiserver import (
+    builtin_schemas,
+    defaults,
+    definitions,
+    lifecycle,
+    service_accounts,
+    structural,
+    validation,
+)
 from localcluster.apiserver.admission import Admission, Attempt
 from localcluster.apiserver.calls import Call, timestamp
 from localcluster.apiserver.failures import (

@@ -76,7 +76,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def strategic_merge(target: Any, patch: Any) -> Any:
-    """Kubernetes' strategic merge patch for built-in types, with its `$patch`, `$retainKeys` and ordering directives."""
+    """Kubernetes' strategic merge patch of built-in types, with its `$patch`, `$retainKeys` and order directives."""
     if not isinstance(patch, dict):
         return patch
     if patch.get("$patch") == "replace":

@@ -1,6 +1,6 @@
 """Decodes the protobuf bodies that Go clients send for built-in kinds; everything is answered in JSON.
 
-kubectl's imperative commands and Helm's storage driver send a few small kinds this way (`_KINDS`). A kind or field that is not in
+kubectl's imperative commands and Helm's storage driver send a few small kinds this way. A kind or field that is not in
 the tables is refused with 415 rather than dropped. Numbers: k8s.io/api and k8s.io/apimachinery, generated.proto.
 """
 
@@ -16,8 +16,8 @@ from localcluster.apiserver.store import Json
 
 MEDIA_TYPE: Final = "application/vnd.kubernetes.protobuf"
 _MAGIC: Final = b"k8s\x00"
-#: Field number -> (JSON name, type). Types: `s` string, `b` bytes, `i` integer that 0 leaves unset, `n` integer that may be
-#: 0, `?` boolean, else a message; a leading `*` repeats, a leading `%` is a map from strings.
+#: Field number -> (JSON name, type). Types: `s` string, `b` bytes, `i` integer that 0 leaves unset, `n` integer that
+#: may be 0, `?` boolean, else a message; a leading `*` repeats, a leading `%` is a map from strings.
 _Message = Mapping[int, tuple[str, str]]
 
 _MESSAGES: Final[Mapping[str, _Message]] = {
@@ -101,7 +101,10 @@ _MESSAGES: Final[Mapping[str, _Message]] = {
         2: ("spec", "AccessReviewSpec"),
         3: ("status", "AccessReviewStatus"),
     },
-    "AccessReviewSpec": {1: ("resourceAttributes", "ResourceAttributes"), 2: ("nonResourceAttributes", "PathAttributes")},
+    "AccessReviewSpec": {
+        1: ("resourceAttributes", "ResourceAttributes"),
+        2: ("nonResourceAttributes", "PathAttributes"),
+    },
     "AccessReviewStatus": {1: ("allowed", "?"), 2: ("reason", "s"), 3: ("evaluationError", "s"), 4: ("denied", "?")},
     "ResourceAttributes": {
         1: ("namespace", "s"),
@@ -113,7 +116,11 @@ _MESSAGES: Final[Mapping[str, _Message]] = {
         7: ("name", "s"),
     },
     "PathAttributes": {1: ("path", "s"), 2: ("verb", "s")},
-    "TokenRequest": {1: ("metadata", "ObjectMeta"), 2: ("spec", "TokenRequestSpec"), 3: ("status", "TokenRequestStatus")},
+    "TokenRequest": {
+        1: ("metadata", "ObjectMeta"),
+        2: ("spec", "TokenRequestSpec"),
+        3: ("status", "TokenRequestStatus"),
+    },
     "TokenRequestSpec": {
         1: ("audiences", "*s"),
         3: ("boundObjectRef", "BoundObjectReference"),

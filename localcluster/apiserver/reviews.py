@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from localcluster.apiserver.calls import Call, timestamp
-from localcluster.apiserver.failures import ApiError, Cause, bad_request, conflict, invalid, not_found
+from localcluster.apiserver.failures import Cause, bad_request, conflict, invalid, not_found
 from localcluster.apiserver.resources import Resource, builtin
 from localcluster.apiserver.store import Json, Store
 from localcluster.apiserver.tokens import ISSUER, Binding, InvalidToken, Tokens
@@ -128,8 +128,9 @@ def _bind(call: Call, account: Json, reference: Any, store: Store) -> Binding:
         return Binding(account, node=bound.content)
     spec = bound.content["spec"]
     if spec.get("serviceAccountName") != account["metadata"]["name"]:
-        text = f'cannot bind token for serviceaccount "{account["metadata"]["name"]}" to pod running with different serviceaccount name.'
-        raise ApiError(400, "BadRequest", text)
+        name = account["metadata"]["name"]
+        why = f'cannot bind token for serviceaccount "{name}" to pod running with different serviceaccount name.'
+        raise bad_request(why)
     return Binding(account, pod=bound.content, node=_node(spec.get("nodeName"), store))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from localcluster.apiserver.failures import bad_request
@@ -98,12 +99,11 @@ def _label_test(part: str) -> Predicate:
     found = _SET.match(part)
     if found:
         values = frozenset(value.strip() for value in found[3].split(","))
-        return lambda labels: _holds(found[1], "In" if found[2] == "in" else "NotIn", values, labels)
+        return partial(_holds, found[1], "In" if found[2] == "in" else "NotIn", values)
     for sign, operator in (("!=", "NotIn"), ("==", "In"), ("=", "In")):
         if sign in part:
             key, _, value = part.partition(sign)
-            wanted = frozenset({value.strip()})
-            return lambda labels, key=key.strip(), operator=operator: _holds(key, operator, wanted, labels)  # type: ignore[misc]
+            return partial(_holds, key.strip(), operator, frozenset({value.strip()}))
     if not re.match(r"^!?\s*[\w./-]+$", part):
         raise bad_request(f"unable to parse requirement: {part!r}")
     if part.startswith("!"):

@@ -61,7 +61,7 @@ class Store:
     def get(self, bucket: Bucket, namespace: str, name: str) -> Stored | None:
         return self._objects[bucket].get((namespace, name))
 
-    def list(self, bucket: Bucket, namespace: str = "") -> list[Stored]:
+    def select(self, bucket: Bucket, namespace: str = "") -> list[Stored]:
         """All objects, or those of one namespace, ordered by namespace and name."""
         objects = self._objects[bucket]
         return [objects[key] for key in sorted(objects) if not namespace or key[0] == namespace]

@@ -159,7 +159,8 @@ def _cause(error: Any) -> Cause:
             return Cause.invalid(path, value, "shouldn't contain duplicates")
         case "type":
             wanted = ",".join(kind.types)
-            text = f'Invalid value: {quote(_type_name(value))}: {path} in body must be of type {wanted}: "{_type_name(value)}"'
+            found = quote(_type_name(value))
+            text = f"Invalid value: {found}: {path} in body must be of type {wanted}: {found}"
             return Cause(path, "FieldValueTypeInvalid", text)
         case "anyOf":
             return Cause.invalid("<nil>", "", f'"{path}" must validate at least one schema (anyOf)')

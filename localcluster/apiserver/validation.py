@@ -136,7 +136,7 @@ def _immutable_part(spec: Json) -> Json:
 def _pod_spec(spec: Json, path: str) -> Iterable[Cause]:
     if not spec.get("containers"):
         yield Cause.required(f"{path}.containers")
-    volumes = set()
+    volumes: set[str] = set()
     for index, volume in enumerate(spec.get("volumes") or ()):
         yield from _dns_name(volume, f"{path}.volumes[{index}]", volumes)
         if len(set(volume) - {"name"}) > 1:

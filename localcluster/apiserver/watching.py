@@ -66,7 +66,7 @@ def list_page(store: Store, selection: Selection, query: Mapping[str, str]) -> P
     elif int(query.get("resourceVersion") or 0) > store.version:
         message = f"Too large resource version: {query['resourceVersion']}, current: {store.version}"
         raise ApiError(504, "Timeout", f"Timeout: {message}", {"retryAfterSeconds": 1})
-    found = store.list(selection.resource.bucket, selection.namespace)
+    found = store.select(selection.resource.bucket, selection.namespace)
     found = [stored for stored in found if selection.matches(stored)]
     if start is not None:
         found = [stored for stored in found if _key(stored) > start]
@@ -142,7 +142,7 @@ async def watch(store: Store, selection: Selection, options: WatchOptions, rende
 def _backlog(store: Store, selection: Selection, options: WatchOptions) -> tuple[list[Change], list[Stored]]:
     bucket = selection.resource.bucket
     if options.initial_events or options.version in ("", "0"):
-        return [], [s for s in store.list(bucket, selection.namespace) if selection.matches(s)]
+        return [], [s for s in store.select(bucket, selection.namespace) if selection.matches(s)]
     return store.changes_since(bucket, int(options.version)), []
 
 

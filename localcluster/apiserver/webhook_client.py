@@ -26,14 +26,14 @@ class WebhookClient:
         self._store = store
         self._pools: dict[tuple[str, int, str, str], urllib3.HTTPSConnectionPool] = {}
 
-    async def post(self, config: Mapping[str, Any], review: dict[str, Any], timeout: float) -> Any:
-        """The decoded answer; raises CallFailed."""
+    async def post(self, config: Mapping[str, Any], review: dict[str, Any], seconds: float) -> Any:
+        """The decoded answer, awaited for at most `seconds`; raises CallFailed."""
         host, port, name, path = self._target(config)
-        url = f"https://{name}:{port}{path}?timeout={timeout:g}s"
+        url = f"https://{name}:{port}{path}?timeout={seconds:g}s"
         try:
             pool = self._pool(host, port, name, config.get("caBundle") or "")
             body = orjson.dumps(review)
-            return await asyncio.to_thread(_post, pool, f"{path}?timeout={timeout:g}s", body, timeout)
+            return await asyncio.to_thread(_post, pool, f"{path}?timeout={seconds:g}s", body, seconds)
         except (urllib3.exceptions.HTTPError, ssl.SSLError, OSError, ValueError) as error:
             raise CallFailed(f'Post "{url}": {error}') from error
 
@@ -62,7 +62,7 @@ class WebhookClient:
                 for offered in subset.get("ports") or ():
                     if offered.get("name", "") == wanted.get("name", ""):
                         return address["ip"], offered["port"]
-        for piece in self._store.list(("discovery.k8s.io", "endpointslices"), namespace):
+        for piece in self._store.select(("discovery.k8s.io", "endpointslices"), namespace):
             labels = piece.content["metadata"].get("labels") or {}
             if labels.get("kubernetes.io/service-name") != name:
                 continue

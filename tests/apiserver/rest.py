@@ -42,7 +42,9 @@ class Rest:
     def as_token(self, token: str) -> Rest:
         return Rest(self.url, self.ca, token)
 
-    def call(self, method: str, path: str, body: Any = None, content: str = "application/json", **headers: str) -> Answer:
+    def call(
+        self, method: str, path: str, body: Any = None, content: str = "application/json", **headers: str
+    ) -> Answer:
         """Any request."""
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {**self._headers, "Content-Type": content, **{k.replace("_", "-"): v for k, v in headers.items()}}

@@ -184,9 +184,7 @@ def test_a_certificate_of_another_authority_is_a_failure(rest: Rest, pods: str, 
     assert "certificate" in answer.body["message"]
 
 
-def test_a_webhook_is_asked_again_when_a_later_one_changed_the_pod(
-    rest: Rest, pods: str, register: Register
-) -> None:
+def test_a_webhook_is_asked_again_when_a_later_one_changed_the_pod(rest: Rest, pods: str, register: Register) -> None:
     first = register(allow, reinvocationPolicy="IfNeeded")
     register(patching(ADD_CONTAINER))
     create(rest, pods, pod("a"), lambda answer: "extra" in names(answer))
@@ -224,9 +222,7 @@ def test_connections_to_a_webhook_are_reused(rest: Rest, pods: str, register: Re
     assert len(hook.ports) == 1
 
 
-def test_a_webhook_is_reached_through_its_service(
-    rest: Rest, pods: str, register: Register, local_only: None
-) -> None:
+def test_a_webhook_is_reached_through_its_service(rest: Rest, pods: str, register: Register, local_only: None) -> None:
     probe = register(patching(ADD_CONTAINER), failurePolicy="Ignore", objectSelector={"matchLabels": {"never": "x"}})
     rest.post("/api/v1/namespaces", {"metadata": {"name": "hooks"}})
     service = {"metadata": {"name": "hook"}, "spec": {"ports": [{"port": 443}]}}

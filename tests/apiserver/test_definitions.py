@@ -232,9 +232,7 @@ def test_printer_columns_show_in_tables(rest: Rest, fresh: Callable[[str], str],
     assert table["rows"][0]["cells"] == ["t", 3, None]
 
 
-def test_a_deleted_definition_takes_its_objects_along(
-    rest: Rest, fresh: Callable[[str], str], namespace: str
-) -> None:
+def test_a_deleted_definition_takes_its_objects_along(rest: Rest, fresh: Callable[[str], str], namespace: str) -> None:
     group = f"{fresh('g')}.example.org"
     rest.create(CRDS, definition(group))
     eventually(lambda: rest.get(f"/apis/{group}/v1/things").status == 200)

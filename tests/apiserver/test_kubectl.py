@@ -50,7 +50,13 @@ def kubectl(server: ApiServer, namespace: str, work: Path) -> Kubectl:
     def run(*arguments: str, stdin: str = "", fails: bool = False) -> str:
         environment = {"PATH": os.environ["PATH"], "HOME": str(work)}
         done = subprocess.run(
-            [*command, *arguments], input=stdin, capture_output=True, text=True, timeout=60, env=environment, check=False
+            [*command, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment,
+            check=False,
         )
         output = done.stdout + done.stderr
         assert (done.returncode != 0) is fails, output
@@ -130,7 +136,7 @@ def test_scale_and_rollout(kubectl: Kubectl, rest: Rest, namespace: str) -> None
     assert "restarted" in kubectl("rollout", "restart", "deployment/web")
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/web"
     generation = rest.read(path)["metadata"]["generation"]
-    counts = {name: 2 for name in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")}
+    counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 2)
     rest.patch(f"{path}/status", {"status": {"observedGeneration": generation, **counts}})
     assert "successfully rolled out" in kubectl("rollout", "status", "deployment/web", "--timeout=10s")
 
@@ -142,8 +148,8 @@ def test_custom_resources(kubectl: Kubectl, rest: Rest) -> None:
     manifest = f"apiVersion: {group}/v1\nkind: Thing\nmetadata: {{name: t}}\nspec: {{size: 3}}\n"
     assert "created" in kubectl("apply", "-f", "-", stdin=manifest)
     assert "configured" in kubectl("apply", "-f", "-", stdin=manifest.replace("3", "4"))
-    assert kubectl("get", "things", "t", "-o", "jsonpath={.spec.size}") == "4"
-    assert "<integer>" in kubectl("explain", "thing.spec.size")
+    assert kubectl("get", f"things.{group}", "t", "-o", "jsonpath={.spec.size}") == "4"
+    assert "<integer>" in kubectl("explain", "thing.spec.size", f"--api-version={group}/v1")
     wrong = manifest.replace("size: 3", "size: 3, sise: 4")
     assert 'unknown field "spec.sise"' in kubectl("apply", "-f", "-", stdin=wrong, fails=True)
 

@@ -94,7 +94,9 @@ def test_a_wrong_uid_precondition_refuses_the_deletion(rest: Rest, maps: str) ->
 def test_a_name_that_is_no_dns_name_is_invalid(rest: Rest, maps: str) -> None:
     answer = rest.post(maps, configmap("Not_Valid"))
     assert (answer.status, answer.body["reason"]) == (422, "Invalid")
-    assert answer.body["message"].startswith('ConfigMap "Not_Valid" is invalid: metadata.name: Invalid value: "Not_Valid": ')
+    assert answer.body["message"].startswith(
+        'ConfigMap "Not_Valid" is invalid: metadata.name: Invalid value: "Not_Valid": '
+    )
 
 
 def test_a_body_of_another_kind_is_a_bad_request(rest: Rest, maps: str) -> None:
@@ -213,9 +215,7 @@ def test_delete_collection_deletes_what_the_selector_selects(rest: Rest, maps: s
     assert [item["metadata"]["name"] for item in rest.read(maps)["items"]] == ["b"]
 
 
-def test_a_deleted_namespace_takes_its_content_along(
-    rest: Rest, namespace: str, maps: str, local_only: None
-) -> None:
+def test_a_deleted_namespace_takes_its_content_along(rest: Rest, namespace: str, maps: str, local_only: None) -> None:
     rest.create(maps, {"metadata": {"name": "held", "finalizers": ["example.org/hold"]}})
     rest.create(maps, configmap("free"))
     rest.delete(f"/api/v1/namespaces/{namespace}")
@@ -297,5 +297,3 @@ def test_unknown_resources_and_methods_are_refused(rest: Rest, maps: str) -> Non
     assert rest.get("/api/v1/things").status == 404
     assert rest.call("PATCH", maps, {}, "application/merge-patch+json").status == 405
     assert rest.call("PATCH", f"{maps}/a", b"x", "text/plain").status == 415
-
-

@@ -27,7 +27,10 @@ def container(**fields: Any) -> Json:
             'spec.containers[0].volumeMounts[0].name: Not found: "v"',
         ),
         (
-            {"volumes": [{"name": "v"}], "containers": [container(volumeMounts=[{"name": "v", "mountPath": "/v"}] * 2)]},
+            {
+                "volumes": [{"name": "v"}],
+                "containers": [container(volumeMounts=[{"name": "v", "mountPath": "/v"}] * 2)],
+            },
             'spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/v": must be unique',
         ),
         ({"volumes": [{"name": "v"}, {"name": "v"}]}, 'spec.volumes[1].name: Duplicate value: "v"'),
@@ -42,7 +45,7 @@ def container(**fields: Any) -> Json:
         ({"containers": [container(ports=[{"containerPort": 0}])]}, "spec.containers[0].ports[0].containerPort"),
         (
             {"initContainers": [container(name="i", startupProbe={"exec": {"command": ["x"]}})]},
-            "spec.initContainers[0].startupProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+            "spec.initContainers[0].startupProbe: Forbidden: may not be set for init containers",
         ),
         ({"restartPolicy": "Sometimes"}, 'spec.restartPolicy: Unsupported value: "Sometimes"'),
     ],
@@ -93,15 +96,16 @@ def test_templates_are_checked_like_pods(rest: Rest, namespace: str) -> None:
     answer = rest.post(path, deployment("web", containers=[container(image="")]))
     assert "spec.template.spec.containers[0].image: Required value" in answer.body["message"]
     once = rest.post(path, deployment("web", restartPolicy="Never"))
-    assert 'spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"' in once.body["message"]
+    assert (
+        'spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"'
+        in once.body["message"]
+    )
 
 
 @pytest.mark.parametrize("kind", ["statefulsets", "deployments", "replicasets"])
 def test_workloads_need_a_selector(rest: Rest, namespace: str, kind: str) -> None:
     body = deployment("web")
-    body["kind"] = {"statefulsets": "StatefulSet", "replicasets": "ReplicaSet"}.get(
-        kind, "Deployment"
-    )
+    body["kind"] = {"statefulsets": "StatefulSet", "replicasets": "ReplicaSet"}.get(kind, "Deployment")
     del body["spec"]["selector"]
     answer = rest.post(f"/apis/apps/v1/namespaces/{namespace}/{kind}", body)
     assert answer.status == 422

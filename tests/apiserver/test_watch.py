@@ -97,7 +97,9 @@ def test_a_version_that_is_still_to_come_is_refused(rest: Rest, maps: str) -> No
 def test_a_forgotten_version_is_gone_and_quiet_watches_get_bookmarks(work: Path, local_only: None) -> None:
     port = free_port()
     command = ["--data-dir", str(work), "--port", str(port), "--history", "10", "--bookmark-seconds", "0.2"]
-    with _server(work, command, port) as rest:
+    server = LocalApiServer.launch(work, command, "127.0.0.1", port)
+    rest = Rest(server.url, server.ca, server.admin_token)
+    try:
         maps = "/api/v1/namespaces/default/configmaps"
         version = rest.read(maps)["metadata"]["resourceVersion"]
         for number in range(20):
@@ -110,22 +112,8 @@ def test_a_forgotten_version_is_gone_and_quiet_watches_get_bookmarks(work: Path,
             rest.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "other"}})
             bookmark = next(e for e in events if int(e["object"]["metadata"]["resourceVersion"]) > int(version))
         assert bookmark["type"] == "BOOKMARK"
-
-
-class _server:
-    """A localcluster API server with options of its own."""
-
-    def __init__(self, folder: Path, arguments: list[str], port: int) -> None:
-        self._folder = folder
-        self._arguments = arguments
-        self._port = port
-
-    def __enter__(self) -> Rest:
-        self._running = LocalApiServer.launch(self._folder, self._arguments, "127.0.0.1", self._port)
-        return Rest(self._running.url, self._running.ca, self._running.admin_token)
-
-    def __exit__(self, *_: object) -> None:
-        self._running.stop()
+    finally:
+        server.stop()
 
 
 def test_the_server_ends_quickly_although_watches_are_open(work: Path, local_only: None) -> None:

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from localcluster.stack import Authority
 
-
 Json = dict[str, Any]
 #: From the AdmissionRequest to the members of the response besides `uid`.
 Decide = Callable[[Json], Json]
