@@ -36,6 +36,8 @@ class ClusterObjects:
         members = []
         for namespace in network.namespaces:
             for obj in self._directory.policies_in(namespace):
+                if FoundPolicy.named_network(obj) not in (None, network.name):
+                    continue
                 found = FoundPolicy.read(obj)
                 verdict = self._directory.verdict(found)
                 if verdict.network == network.name and not found.deleting:
@@ -44,11 +46,10 @@ class ClusterObjects:
 
     def around(self, network: Network, members: list[MemberPolicy]) -> Surroundings:
         """Everything else that decides about the network."""
-        templates = [FoundPolicy.read(obj) for obj in self._directory.policies_in(self._directory.namespace)]
         copies = self._directory.policies_called(names.default_policy(network.name))
         return Surroundings(
             policies=tuple(member.found.policy for member in members if member.found.policy is not None),
-            templates={template.name: template for template in templates},
+            template=self._template(network),
             same_name={obj["metadata"]["namespace"]: obj for obj in copies},
             namespaces=frozenset(filter(self._stays, network.namespaces)),
             accounts=frozenset(
@@ -57,6 +58,11 @@ class ClusterObjects:
                 if self._context.store(SERVICE_ACCOUNT).get(member.found.namespace, member.found.name)
             ),
         )
+
+    def _template(self, network: Network) -> FoundPolicy | None:
+        ref = network.default_policy_ref
+        obj = self._directory.policy(self._directory.namespace, ref) if ref else None
+        return FoundPolicy.read(obj) if obj else None
 
     async def apply(self, plan: Plan) -> None:
         """Write copies of the default policy and missing service accounts."""

@@ -64,10 +64,11 @@ class Directory:
 
     def verdict(self, policy: FoundPolicy) -> Verdict:
         """Which network the Policy belongs to."""
-        candidates = self.networks_listing(policy.namespace)
-        if policy.network is not None:
+        if policy.network is None:
+            candidates = self.networks_listing(policy.namespace)
+        else:
             named = self.network(policy.network)
-            candidates += [named] if named else []
+            candidates = [named] if named else []
         if policy.namespace == self.namespace:
             candidates += self.networks_copying(policy.name)
         networks = {network.name: network for network in map(FoundNetwork.read, candidates)}

@@ -21,13 +21,13 @@ from reconciler.desired.resources import FoundPolicy
 class Surroundings:
     """What Kubernetes holds around one network.
 
-    `policies` are those that belong to it; `templates` the Policies of the controller namespace by name; `same_name`
-    the raw Policies named like the copies of its default policy, by namespace; `namespaces` those that exist and stay;
+    `policies` are those that belong to it; `template` is what its default policy refers to; `same_name` are the raw
+    Policies named like the copies of its default policy, by namespace; `namespaces` those that exist and stay;
     `accounts` the service accounts (namespace, name) that exist.
     """
 
     policies: tuple[Policy, ...]
-    templates: Mapping[str, FoundPolicy]
+    template: FoundPolicy | None
     same_name: Mapping[str, Mapping[str, Any]]
     namespaces: frozenset[str]
     accounts: frozenset[tuple[str, str]]
@@ -74,7 +74,7 @@ class Plan:
 def plan_network(network: Network, around: Surroundings, configuration: Configuration, now: datetime) -> Plan:
     """Decide what the network shall be."""
     existing = [namespace for namespace in network.namespaces if namespace in around.namespaces]
-    template = find_template(network, around.templates)
+    template = find_template(network, around.template)
     copies = plan_copies(network, template, existing, around.same_name)
     policies = effective_policies(around.policies, network.name, copies, now)
     claims = share_accounts(policies, network.name)

@@ -36,11 +36,10 @@ class CopyPlan:
     taken: tuple[str, ...]
 
 
-def find_template(network: Network, policies: Mapping[str, FoundPolicy]) -> Template:
-    """The network's default policy; `policies` are those of the controller namespace by name."""
+def find_template(network: Network, found: FoundPolicy | None) -> Template:
+    """The network's default policy; `found` is what its reference names, if it has one."""
     if network.default_policy_ref is None:
         return Template(network.default_policy)
-    found = policies.get(network.default_policy_ref)
     where = f"the default policy {network.default_policy_ref!r} in the controller namespace"
     if found is None or found.deleting:
         return Template(None, "DefaultPolicyNotFound", f"{where} does not exist: create it, or correct the ref")

@@ -19,10 +19,10 @@ def plan(
     found: list[dict[str, Any]],
     *,
     namespaces: tuple[str, ...] = ("factory", "office"),
-    templates: tuple[dict[str, Any], ...] = (),
+    refers_to: dict[str, Any] | None = None,
 ) -> CopyPlan:
     parsed = Network.parse(subject)
-    template = find_template(parsed, {each["metadata"]["name"]: FoundPolicy.read(each) for each in templates})
+    template = find_template(parsed, FoundPolicy.read(refers_to) if refers_to else None)
     return plan_copies(parsed, template, namespaces, {each["metadata"]["namespace"]: each for each in found})
 
 
@@ -66,20 +66,19 @@ def test_a_users_own_policy_of_that_name_is_neither_changed_nor_deleted() -> Non
 
 def test_the_default_policy_may_be_referred_to() -> None:
     subject = network("foo", ["factory"], defaultNetworkPolicy={"ref": "basic"})
-    wanted = plan(subject, [], namespaces=("factory",), templates=(policy("basic", "network"),))
+    wanted = plan(subject, [], namespaces=("factory",), refers_to=policy("basic", "network"))
     assert wanted.wanted["factory"]["spec"] == {"network": "foo", "allowpub": ["sensor.>"]}
 
 
 def test_an_unusable_reference_leaves_existing_copies_in_place() -> None:
     subject = network("foo", ["factory"], defaultNetworkPolicy={"ref": "basic"})
-    for templates, reason in (
-        ((), "DefaultPolicyNotFound"),
-        ((policy("basic", "network", allowpub=["a b"]),), "DefaultPolicyInvalid"),
+    for refers_to, reason in (
+        (None, "DefaultPolicyNotFound"),
+        (policy("basic", "network", allowpub=["a b"]), "DefaultPolicyInvalid"),
     ):
-        found = {each["metadata"]["name"]: FoundPolicy.read(each) for each in templates}
-        template = find_template(Network.parse(subject), found)
-        assert template.reason == reason
-        wanted = plan(subject, [copy_of_default()], templates=templates)
+        found = FoundPolicy.read(refers_to) if refers_to else None
+        assert find_template(Network.parse(subject), found).reason == reason
+        wanted = plan(subject, [copy_of_default()], refers_to=refers_to)
         assert (wanted.create, wanted.update, wanted.delete) == ((), (), ())
 
 
