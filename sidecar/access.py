@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from edgefarm.errors import InvalidResource
 
@@ -81,6 +82,11 @@ def _urls(document: Mapping[str, Any], member: str, *, required: bool) -> tuple[
     value = document.get(member, [])
     if not isinstance(value, list) or not all(isinstance(url, str) and url for url in value):
         raise InvalidResource(member, "must be a list of URLs")
+    for url in value:
+        try:
+            _ = urlsplit(url if "://" in url else f"nats://{url}").port
+        except ValueError:
+            raise InvalidResource(member, f"{url!r} is not a URL: write for example tls://nats.example:4222") from None
     if required and not value:
         raise InvalidResource(member, "must name at least one URL")
     return tuple(value)

@@ -17,13 +17,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from edgefarm import __version__
-from edgefarm.errors import EdgefarmError, InvalidCredential, InvalidResource, Unavailable, VaultRefused
-from sidecar import connections, credentials, metrics, refusal, session, supervision
+from edgefarm.errors import InvalidCredential
+from sidecar import connections, metrics, session, supervision
 from sidecar.access import AccessDocument
 from sidecar.credentials import Credentials
 from sidecar.health import Page
 from sidecar.log import Log
 from sidecar.settings import Settings
+from sidecar.steps import Steps
 from sidecar.store import CredentialStore
 from sidecar.vault import VaultClient
 
@@ -47,7 +48,7 @@ class Runner:
         self, settings: Settings, vault: VaultClient, store: CredentialStore, daprd: Daprd | None, log: Log
     ) -> None:
         self._settings = settings
-        self._vault = vault
+        self._steps = Steps(settings, vault, store)
         self._store = store
         self._daprd = daprd
         self._log = log
@@ -55,7 +56,7 @@ class Runner:
         self._session = session.State()
         self._supervision = supervision.State()
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._jobs: queue.SimpleQueue[Callable[[], _Event]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], _Event], _Event]] = queue.SimpleQueue()
         self._observing = False
         self._observe_at = 0.0
         self._failures: Counter[str] = Counter()
@@ -180,73 +181,26 @@ class Runner:
                 urgent = loaded is None or loaded.outlived_by(renewed, self._session.renew_at)
                 self._to_supervision(supervision.CredentialsChanged(urgent))
             case session.Request.LOGIN:
-                self._jobs.put(self._login)
+                self._step(self._steps.login)
             case session.Request.READ_ACCESS:
-                self._jobs.put(self._read_access)
+                self._step(self._steps.read_access)
             case session.Sign(access):
-                self._jobs.put(lambda: self._sign(access))
+                self._step(lambda: self._steps.sign(access))
             case session.Write(pending):
-                self._jobs.put(lambda: self._write(pending))
+                self._step(lambda: self._steps.write(pending))
+
+    def _step(self, job: Callable[[], session.Event]) -> None:
+        self._jobs.put((job, session.Failed(session.Failure.INVALID, "unexpected failure, see the log")))
 
     def _work(self) -> None:
         while True:
-            job = self._jobs.get()
+            job, otherwise = self._jobs.get()
             try:
                 event = job()
             except Exception as error:  # noqa: BLE001 - the worker's boundary: a bug must not end renewal for ever
                 self._log.failure("unexpected failure", error=repr(error))
-                event = session.Failed(session.Failure.INVALID, f"unexpected failure: {type(error).__name__}")
+                event = otherwise
             self._inbox.put(event)
-
-    def _login(self) -> _Event:
-        try:
-            token = self._settings.vault.token_file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            return session.Failed(session.Failure.INVALID, f"the pod's token cannot be read: {error}")
-        try:
-            return session.LoggedIn(self._vault.login(self._settings.pod.role, token))
-        except VaultRefused as error:
-            audience = self._settings.vault.audience
-            sentence = refusal.explain(self._settings.pod, audience, token, error, time.time())
-            return session.Failed(session.Failure.DENIED, sentence)
-        except Unavailable as error:
-            return session.Failed(session.Failure.UNAVAILABLE, str(error))
-
-    def _read_access(self) -> _Event:
-        try:
-            return session.AccessRead(AccessDocument.parse(self._vault.read_document(self._settings.pod.document)))
-        except VaultRefused as error:
-            sentence = f"{refusal.missing_grant(self._settings.pod)} (Vault: reading the access document: {error})"
-            return session.Failed(session.Failure.DENIED, sentence)
-        except InvalidResource as error:
-            return session.Failed(session.Failure.INVALID, f"the access document cannot be used: {error}")
-        except Unavailable as error:
-            return session.Failed(session.Failure.UNAVAILABLE, str(error))
-
-    def _sign(self, access: AccessDocument) -> _Event:
-        try:
-            issued = credentials.issue(
-                access,
-                self._settings.pod.nats_user,
-                now=int(time.time()),
-                identifier=os.urandom(16).hex(),
-                sign=lambda data: self._vault.sign(access, data),
-            )
-        except VaultRefused as error:
-            sentence = f"Vault does not sign with the key of Policy {access.policy} ({error})"
-            return session.Failed(session.Failure.DENIED, sentence)
-        except Unavailable as error:
-            return session.Failed(session.Failure.UNAVAILABLE, str(error))
-        except EdgefarmError as error:
-            return session.Failed(session.Failure.INVALID, str(error))
-        return session.Signed(issued)
-
-    def _write(self, pending: Credentials) -> _Event:
-        try:
-            self._store.save(pending)
-        except OSError as error:
-            return session.Failed(session.Failure.INVALID, f"the credentials cannot be written: {error}")
-        return session.Signal.WRITTEN
 
     # ── daprd ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -287,7 +241,7 @@ class Runner:
         self._observing = True
         self._observe_at = time.time() + OBSERVE_EVERY
         pid = daprd.pid
-        self._jobs.put(lambda: _look(pid, held.access))
+        self._jobs.put((lambda: _look(pid, held.access), supervision.Observed(frozenset(), reachable=False)))
 
     def _stop_daprd(self) -> None:
         if self._daprd is None:
@@ -324,7 +278,7 @@ class Runner:
 
 
 def _jitter() -> float:
-    # Not the random module: it would be the only one to need several megabytes of hash functions.
+    # Not the random module: it loads hash functions that nothing else here needs.
     return int.from_bytes(os.urandom(4)) / 2**32
 
 

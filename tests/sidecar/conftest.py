@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgefarm.nats.claims import PermissionTemplate
+from edgefarm.nats.claims import PermissionTemplate, ScopedKey
 from edgefarm.vault import KubernetesAuth, Vault, VaultSettings, VaultSetup
 from localcluster.stack import Authority, OpenBao
 from reconciler.adapters.nats import SystemClient
@@ -59,18 +59,18 @@ def account(hub: Hub) -> LocalAccount:
 
 
 @pytest.fixture(scope="session")
-def scopes() -> dict[str, object]:
+def scopes() -> dict[str, ScopedKey]:
     """Scoped keys by service account; they stay in the account from test to test."""
     return {}
 
 
 @pytest.fixture
 async def world(
-    vault: Vault, reviewer: TokenReviewer, hub: Hub, account: LocalAccount, scopes: dict[str, object]
+    vault: Vault, reviewer: TokenReviewer, hub: Hub, account: LocalAccount, scopes: dict[str, ScopedKey]
 ) -> AsyncIterator[World]:
     """Everything around the sidecars of one test."""
     system = SystemClient(hub.urls, hub.operator.system_credentials, ca_bundle=hub.authority.pem)
-    world = World(vault, reviewer, hub, system, account, hub.authority, scopes)  # type: ignore[arg-type]
+    world = World(vault, reviewer, hub, system, account, hub.authority, scopes)
     await world.push()
     yield world
     await system.close()

@@ -89,6 +89,7 @@ def test_the_access_document_is_read_whole_and_members_of_later_layouts_are_igno
         ("keyVersion", 0),
         ("hub", []),
         ("hub", "tls://nats"),
+        ("hub", ["tls://nats:port"]),
         ("leaf", [1]),
         ("lifetimeSeconds", "30d"),
     ],

@@ -1,0 +1,77 @@
+"""The steps of a session that take time: requests to Vault and writes to disk. Each ends in exactly one event."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from edgefarm.errors import EdgefarmError, InvalidResource, Unavailable, VaultRefused
+from sidecar import credentials, refusal, session
+from sidecar.access import AccessDocument
+from sidecar.credentials import Credentials
+from sidecar.settings import Settings
+from sidecar.store import CredentialStore
+from sidecar.vault import VaultClient
+
+
+class Steps:
+    """Performs one step at a time; not for use by two threads."""
+
+    def __init__(self, settings: Settings, vault: VaultClient, store: CredentialStore) -> None:
+        self._settings = settings
+        self._vault = vault
+        self._store = store
+
+    def login(self) -> session.Event:
+        """Show the pod's token to Vault."""
+        try:
+            token = self._settings.vault.token_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            return session.Failed(session.Failure.INVALID, f"the pod's token cannot be read: {error}")
+        try:
+            return session.LoggedIn(self._vault.login(self._settings.pod.role, token))
+        except VaultRefused as error:
+            audience = self._settings.vault.audience
+            sentence = refusal.explain(self._settings.pod, audience, token, error, time.time())
+            return session.Failed(session.Failure.DENIED, sentence)
+        except Unavailable as error:
+            return session.Failed(session.Failure.UNAVAILABLE, str(error))
+
+    def read_access(self) -> session.Event:
+        """Read what the reconciler says about our network."""
+        try:
+            return session.AccessRead(AccessDocument.parse(self._vault.read_document(self._settings.pod.document)))
+        except VaultRefused as error:
+            sentence = f"{refusal.missing_grant(self._settings.pod)} (Vault: reading the access document: {error})"
+            return session.Failed(session.Failure.DENIED, sentence)
+        except InvalidResource as error:
+            return session.Failed(session.Failure.INVALID, f"the access document cannot be used: {error}")
+        except Unavailable as error:
+            return session.Failed(session.Failure.UNAVAILABLE, str(error))
+
+    def sign(self, access: AccessDocument) -> session.Event:
+        """Make a user key and have its claims signed."""
+        try:
+            issued = credentials.issue(
+                access,
+                self._settings.pod.nats_user,
+                now=int(time.time()),
+                identifier=os.urandom(16).hex(),
+                sign=lambda data: self._vault.sign(access, data),
+            )
+        except VaultRefused as error:
+            sentence = f"Vault does not sign with the key of Policy {access.policy} ({error})"
+            return session.Failed(session.Failure.DENIED, sentence)
+        except Unavailable as error:
+            return session.Failed(session.Failure.UNAVAILABLE, str(error))
+        except EdgefarmError as error:
+            return session.Failed(session.Failure.INVALID, str(error))
+        return session.Signed(issued)
+
+    def write(self, pending: Credentials) -> session.Event:
+        """Put the credentials where the application finds them."""
+        try:
+            self._store.save(pending)
+        except OSError as error:
+            return session.Failed(session.Failure.INVALID, f"the credentials cannot be written: {error}")
+        return session.Signal.WRITTEN
