@@ -182,8 +182,8 @@ class Api:
                 return self._shown(request, call, call.resource.to_served(found.content))
             case "PUT":
                 body = await requests.read_object(request)
-                version = (body.get("metadata") or {}).get("resourceVersion")
-                changed = await self._objects.change(call, lambda _old: body, explicit_version=bool(version))
+                explicit = requests.names_version(body)
+                changed = await self._objects.change(call, lambda _old: body, explicit_version=explicit)
                 return self._shown(request, call, changed)
             case "PATCH":
                 return await self._patch(request, call)
@@ -214,7 +214,7 @@ class Api:
                 return cast(Json, patches.merge_patch(old, patch))
             return cast(Json, patches.strategic_merge(old, patch))
 
-        explicit = isinstance(patch, dict) and bool((patch.get("metadata") or {}).get("resourceVersion"))
+        explicit = requests.names_version(patch)
         changed = await self._objects.change(call, patched, explicit_version=explicit)
         return self._shown(request, call, changed)
 

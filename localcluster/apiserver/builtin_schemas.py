@@ -41,6 +41,18 @@ def schema_of(resource: Resource) -> Schema | None:
 
 
 @cache
+def metadata_schema() -> Schema:
+    """The structural schema of ObjectMeta, which every kind has."""
+    return _model("V1ObjectMeta")
+
+
+@cache
+def metadata_validator() -> Any:
+    """A compiled validator of ObjectMeta's JSON types."""
+    return structural.validator(metadata_schema())
+
+
+@cache
 def validator_of(resource: Resource) -> Any:
     """A compiled validator of the kind's JSON types."""
     schema = schema_of(resource)

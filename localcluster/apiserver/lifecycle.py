@@ -86,13 +86,11 @@ class Lifecycle:
             self._definitions.remove(removed.content)
             self._store.end_watches(definitions.bucket_of(removed.content))
         namespace = removed.content["metadata"].get("namespace", "")
-        holders = [self._store.get(_NAMESPACES, "", namespace)] if namespace else []
-        holders.append(self._store.get(_CRDS, "", f"{resource.plural}.{resource.group}"))
-        for holder in holders:
-            if holder is not None:
-                kind = self._registry.stored(_NAMESPACES if "group" not in holder.content["spec"] else _CRDS)
-                if self.is_finished(kind, holder.content):
-                    self.remove(kind, holder)
+        for bucket, name in ((_NAMESPACES, namespace), (_CRDS, f"{resource.plural}.{resource.group}")):
+            holder = self._store.get(bucket, "", name)
+            kind = self._registry.stored(bucket)
+            if holder is not None and self.is_finished(kind, holder.content):
+                self.remove(kind, holder)
         return removed
 
     def _empty(self, call: Call, holder: Stored) -> None:

@@ -192,11 +192,9 @@ class Objects:
             given = f"{body.get('apiVersion')}, Kind={body.get('kind')}"
             wanted = f"{resource.api_version}, Kind={resource.kind}"
             raise bad_request(f"the object provided is unrecognized (must be of type {wanted}): got {given}")
-        if not isinstance(body.get("metadata", {}) or {}, dict):
-            raise bad_request("metadata must be an object")
         obj = {"kind": resource.kind, "apiVersion": resource.api_version, **body}
         obj |= {"kind": resource.kind, "apiVersion": resource.api_version}
-        metadata = obj["metadata"] = dict(obj.get("metadata") or {})
+        metadata = obj["metadata"] = self._metadata(call, obj)
         if resource.namespaced:
             if metadata.get("namespace") not in (None, "", call.namespace):
                 raise bad_request(
@@ -209,6 +207,20 @@ class Objects:
             given, wanted = metadata["name"], call.name
             raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({wanted})")
         return obj
+
+    def _metadata(self, call: Call, obj: Json) -> Json:
+        """A copy of the metadata without nulls and unknown fields; 400 for wrong types."""
+        given = obj.get("metadata") or {}
+        if not isinstance(given, dict):
+            raise bad_request(f"{_handled_as(call.resource)}: metadata must be an object")
+        metadata = dict(given)
+        known = builtin_schemas.metadata_schema()
+        self._prune(call, known, metadata, "metadata")
+        structural.apply_defaults(known, metadata)
+        wrong = structural.violations(builtin_schemas.metadata_validator(), metadata)
+        if wrong:
+            raise bad_request(f"{_handled_as(call.resource)}: metadata.{wrong[0].field}: {wrong[0].text}")
+        return metadata
 
     def _require_namespace(self, call: Call) -> None:
         if not call.resource.namespaced:
@@ -239,8 +251,8 @@ class Objects:
         if resource.bucket == ("", "services"):
             self._give_cluster_ip(obj)
 
-    def _prune(self, call: Call, schema: structural.Schema, obj: Json) -> None:
-        unknown = list(structural.prune(schema, obj))
+    def _prune(self, call: Call, schema: structural.Schema, obj: Json, path: str = "") -> None:
+        unknown = list(structural.prune(schema, obj, path, root=not path))
         if unknown and call.field_validation == "Strict":
             listed = ", ".join(f'unknown field "{field}"' for field in unknown)
             raise bad_request(f"{_handled_as(call.resource)}: strict decoding error: {listed}")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from localcluster.apiserver.failures import ApiError
+from localcluster.apiserver.failures import ApiError, bad_request
 from localcluster.apiserver.store import Json
 
 MEDIA_TYPE: Final = "application/vnd.kubernetes.protobuf"
@@ -211,7 +211,7 @@ _IGNORED: Final = frozenset({"Empty", "AccessReviewStatus", "TokenRequestStatus"
 def decode(body: bytes) -> Json:
     """The object in a `application/vnd.kubernetes.protobuf` body; 415 when it cannot be shown completely."""
     if not body.startswith(_MAGIC):
-        raise _unsupported("the body is not in Kubernetes' protobuf envelope")
+        raise _malformed("it is not in Kubernetes' envelope")
     envelope = _message(memoryview(body)[len(_MAGIC) :], "Unknown")
     kind = envelope.get("type", {}).get("kind", "")
     name = _KINDS.get(kind, kind)
@@ -233,11 +233,15 @@ def _message(data: memoryview, name: str) -> Json:
         if number not in known:
             raise _unsupported(f"localcluster does not know field {number} of {name} in protobuf: use JSON or YAML")
         field, kind = known[number]
+        if isinstance(value, int) is not (kind.lstrip("*") in ("i", "n", "?")):
+            raise _malformed(f"field {number} of {name} has the wrong wire type")
         if kind.startswith("*"):
             result.setdefault(field, []).append(_value(value, kind[1:]))
         elif kind.startswith("%"):
             pair = dict(_wire(value))
-            result.setdefault(field, {})[bytes(pair.get(1, b"")).decode()] = _value(pair.get(2, b""), kind[1:])
+            if any(isinstance(part, int) for part in pair.values()):
+                raise _malformed(f"field {number} of {name} is not a map of strings")
+            result.setdefault(field, {})[_text(pair.get(1, b""))] = _value(pair.get(2, b""), kind[1:])
         else:
             decoded = _value(value, kind)
             if decoded not in ("", None, {}) and not (kind == "i" and decoded == 0):
@@ -248,7 +252,7 @@ def _message(data: memoryview, name: str) -> Json:
 def _value(value: Any, kind: str) -> Any:
     match kind:
         case "s":
-            return bytes(value).decode()
+            return _text(value)
         case "b":
             return base64.b64encode(value).decode()
         case "i" | "n":
@@ -262,11 +266,21 @@ def _value(value: Any, kind: str) -> Any:
     return _message(value, kind)
 
 
+def _text(value: memoryview | bytes) -> str:
+    try:
+        return bytes(value).decode()
+    except UnicodeDecodeError:
+        raise _malformed("a string in it is not UTF-8") from None
+
+
 def _time(data: memoryview, kind: str) -> str | None:
     parts = dict(_wire(data))
     if not parts:
         return None
-    moment = datetime.fromtimestamp(parts.get(1, 0), UTC).replace(microsecond=parts.get(2, 0) // 1000)
+    try:
+        moment = datetime.fromtimestamp(parts.get(1, 0), UTC).replace(microsecond=parts.get(2, 0) // 1000)
+    except (ValueError, OverflowError, OSError, TypeError):
+        raise _malformed("a time in it is out of range") from None
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if kind == "MicroTime" else "%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -289,7 +303,7 @@ def _wire(data: memoryview | bytes) -> Iterator[tuple[int, Any]]:
                 case _:
                     raise _unsupported("the protobuf body uses a wire type that Kubernetes does not use")
     except IndexError:
-        raise ApiError(400, "BadRequest", "the protobuf body ends in the middle of a field") from None
+        raise _malformed("it ends in the middle of a field") from None
 
 
 def _varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
@@ -300,6 +314,10 @@ def _varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
+
+
+def _malformed(why: str) -> ApiError:
+    return bad_request(f"the protobuf body cannot be read: {why}")
 
 
 def _unsupported(message: str) -> ApiError:

@@ -93,6 +93,12 @@ def parse_document(content: bytes, *, yaml_allowed: bool) -> Any:
         raise bad_request(f"the object provided is unrecognized: {error}") from error
 
 
+def names_version(body: Any) -> bool:
+    """Whether a body or patch insists on a resourceVersion, so that a conflict is the client's to solve."""
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    return isinstance(metadata, dict) and bool(metadata.get("resourceVersion"))
+
+
 def delete_options(request: Request, body: Json) -> Json:
     """DeleteOptions of the body, overridden by the query; 400 for a grace period that is no number."""
     query = request.query_params

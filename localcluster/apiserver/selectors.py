@@ -13,6 +13,8 @@ from localcluster.apiserver.resources import Resource
 Predicate = Callable[[Mapping[str, Any]], bool]
 
 _SET: Final = re.compile(r"^(\S+)\s+(in|notin)\s*\(([^)]*)\)$")
+_KEY: Final = re.compile(r"[\w./-]+")
+_VALUE: Final = re.compile(r"[\w.-]*")
 _EVENT_FIELDS: Final = frozenset(
     {"reason", "type", "reportingComponent", "source"}
     | {
@@ -103,8 +105,10 @@ def _label_test(part: str) -> Predicate:
     for sign, operator in (("!=", "NotIn"), ("==", "In"), ("=", "In")):
         if sign in part:
             key, _, value = part.partition(sign)
+            if not _KEY.fullmatch(key.strip()) or not _VALUE.fullmatch(value.strip()):
+                raise bad_request(f"unable to parse requirement: {part!r}")
             return partial(_holds, key.strip(), operator, frozenset({value.strip()}))
-    if not re.match(r"^!?\s*[\w./-]+$", part):
+    if not _KEY.fullmatch(part.removeprefix("!").strip()):
         raise bad_request(f"unable to parse requirement: {part!r}")
     if part.startswith("!"):
         return lambda labels: part[1:].strip() not in labels

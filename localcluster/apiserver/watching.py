@@ -63,14 +63,14 @@ def list_page(store: Store, selection: Selection, query: Mapping[str, str]) -> P
             store.changes_since(selection.resource.bucket, version)
         except TooOld:
             raise expired("The provided continue parameter is too old to display a consistent list result.") from None
-    elif int(query.get("resourceVersion") or 0) > store.version:
+    elif _number(query, "resourceVersion") > store.version:
         message = f"Too large resource version: {query['resourceVersion']}, current: {store.version}"
         raise ApiError(504, "Timeout", f"Timeout: {message}", {"retryAfterSeconds": 1})
     found = store.select(selection.resource.bucket, selection.namespace)
     found = [stored for stored in found if selection.matches(stored)]
     if start is not None:
         found = [stored for stored in found if _key(stored) > start]
-    limit = int(query.get("limit") or 0)
+    limit = _number(query, "limit")
     metadata: Json = {"resourceVersion": str(version)}
     if limit and len(found) > limit:
         rest, found = len(found) - limit, found[:limit]
@@ -93,14 +93,11 @@ class WatchOptions:
 
     @classmethod
     def parse(cls, query: Mapping[str, str], bookmark_seconds: float) -> WatchOptions:
-        try:
-            timeout = float(query.get("timeoutSeconds") or 0)
-            int(query.get("resourceVersion") or 0)
-        except ValueError:
-            raise bad_request("resourceVersion and timeoutSeconds must be numbers") from None
+        timeout = _number(query, "timeoutSeconds")
+        _number(query, "resourceVersion")
         wants_initial = query.get("sendInitialEvents", "").lower() in ("true", "1")
         bookmarks = query.get("allowWatchBookmarks", "").lower() in ("true", "1")
-        return cls(query.get("resourceVersion", ""), bookmarks, wants_initial, timeout or 3600.0, bookmark_seconds)
+        return cls(query.get("resourceVersion", ""), bookmarks, wants_initial, timeout or 3600, bookmark_seconds)
 
 
 async def watch(store: Store, selection: Selection, options: WatchOptions, render: Render) -> AsyncIterator[bytes]:
@@ -182,6 +179,13 @@ def _continue_token(text: str) -> tuple[int, tuple[str, str]]:
         return int(token["rv"]), (namespace, name)
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise bad_request("continue key is not valid") from error
+
+
+def _number(query: Mapping[str, str], name: str) -> int:
+    text = query.get(name) or "0"
+    if not text.isdecimal() or len(text) > 19:
+        raise bad_request(f'invalid {name}: "{text}" is not a whole number')
+    return int(text)
 
 
 def _key(stored: Stored) -> tuple[str, str]:

@@ -297,3 +297,55 @@ def test_unknown_resources_and_methods_are_refused(rest: Rest, maps: str) -> Non
     assert rest.get("/api/v1/things").status == 404
     assert rest.call("PATCH", maps, {}, "application/merge-patch+json").status == 405
     assert rest.call("PATCH", f"{maps}/a", b"x", "text/plain").status == 415
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "text",
+        [1],
+        {"name": 5},
+        {"name": ["a"]},
+        {"name": "a", "labels": ["x"]},
+        {"name": "a", "labels": {"a": 1}},
+        {"name": "a", "finalizers": "x"},
+        {"name": "a", "ownerReferences": [1]},
+    ],
+)
+def test_metadata_of_wrong_types_is_a_bad_request(rest: Rest, maps: str, metadata: object) -> None:
+    assert rest.post(maps, {"metadata": metadata}).status == 400
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=x", "resourceVersion=x", "labelSelector=%3D%3D%3D", "fieldSelector=x", "continue=x"]
+)
+def test_query_parameters_that_make_no_sense_are_bad_requests(rest: Rest, maps: str, query: str) -> None:
+    assert rest.get(f"{maps}?{query}").status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"k8s\x00",
+        b"k8s\x00\x0a\xff",
+        b"not the envelope",
+        # A ConfigMap whose metadata (field 1) is a number where a message belongs.
+        b"k8s\x00\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x02\x08\x05",
+        # A ConfigMap with a map entry that is cut off.
+        b"k8s\x00\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x03\x12\x05\x0a",
+    ],
+)
+def test_broken_protobuf_is_a_bad_request(rest: Rest, maps: str, body: bytes) -> None:
+    answer = rest.call("POST", maps, body, "application/vnd.kubernetes.protobuf")
+    assert answer.status in (400, 415, 422), answer  # a real server reads an empty message as an empty object
+
+
+@pytest.mark.parametrize("patch", [b"{", b"[]", b"5", b'[{"op":"jump"}]', b'{"metadata":5}', b'{"data":[1]}'])
+@pytest.mark.parametrize("kind", ["json-patch+json", "merge-patch+json", "strategic-merge-patch+json"])
+def test_broken_patches_are_refused(rest: Rest, maps: str, patch: bytes, kind: str) -> None:
+    rest.create(maps, configmap("a", x="y"))
+    if (patch, kind) == (b"[]", "json-patch+json"):
+        assert rest.call("PATCH", f"{maps}/a", patch, f"application/{kind}").status == 200
+    else:
+        assert 400 <= rest.call("PATCH", f"{maps}/a", patch, f"application/{kind}").status < 500
