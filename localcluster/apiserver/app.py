@@ -206,13 +206,7 @@ class Api:
 
         def patched(old: Json | None) -> Json:
             assert old is not None
-            if media == "application/json-patch+json":
-                return patches.json_patch(old, patch)
-            if not isinstance(patch, dict):
-                raise bad_request("a patch must be an object")
-            if media == "application/merge-patch+json":
-                return cast(Json, patches.merge_patch(old, patch))
-            return cast(Json, patches.strategic_merge(old, patch))
+            return _patched(old, patch, media)
 
         explicit = requests.names_version(patch)
         changed = await self._objects.change(call, patched, explicit_version=explicit)
@@ -320,6 +314,19 @@ class Api:
             metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
             return respond(tables.table(call.resource, [obj], call.now, include=include, metadata=metadata), status)
         return respond(tables.partial(obj) if shape == "PartialObjectMetadata" else obj, status)
+
+
+def _patched(old: Json, patch: Any, media: str) -> Json:
+    if media == "application/json-patch+json":
+        return patches.json_patch(old, patch)
+    if not isinstance(patch, dict):
+        raise bad_request("a patch must be an object")
+    if media == "application/merge-patch+json":
+        return cast(Json, patches.merge_patch(old, patch))
+    try:
+        return cast(Json, patches.strategic_merge(old, patch))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise bad_request("a directive or a list in the strategic merge patch has the wrong type") from error
 
 
 def _found(document: Json | None) -> Json:

@@ -93,6 +93,7 @@ def problems(definition: Json) -> list[Cause]:
     if spec.get("scope") not in ("Namespaced", "Cluster"):
         causes.append(Cause.required("spec.scope"))
     versions = spec.get("versions") or []
+    causes += [Cause.required(f"spec.versions[{i}].name") for i, v in enumerate(versions) if not v.get("name")]
     if sum(bool(version.get("storage")) for version in versions) != 1:
         causes.append(
             Cause.invalid("spec.versions", versions, "must have exactly one version marked as storage version")
@@ -108,6 +109,9 @@ def problems(definition: Json) -> list[Cause]:
             causes.append(Cause.required(path, "schemas are required"))
         else:
             causes += _schema_problems(schema, path, root=True)
+            reason = structural.unusable(schema)
+            if reason:
+                causes.append(Cause.invalid(path, "", reason))
     return causes
 
 

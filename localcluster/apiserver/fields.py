@@ -211,7 +211,7 @@ def _collect(value: Any, keys: ListKeys, names: tuple[str, ...], path: Path, fou
             _collect(inner, keys, (*names, name), (*path, f"f:{name}"), found)
         return
     if isinstance(value, list) and value:
-        by = keys(names, value)
+        by = _list_keys(keys, names, value)
         if by == ():
             found.update({(*path, f"v:{orjson.dumps(item).decode()}"): item for item in value})
             return
@@ -220,6 +220,15 @@ def _collect(value: Any, keys: ListKeys, names: tuple[str, ...], path: Path, fou
                 _collect(item, keys, names, (*path, _item_step(item, by)), found)
             return
     found[path] = value
+
+
+def _list_keys(keys: ListKeys, names: tuple[str, ...], items: list[Any]) -> tuple[str, ...] | None:
+    """As `keys`, but atomic where items are no objects: such lists are refused later, by the schema."""
+    whole = all(isinstance(item, dict) for item in items)
+    if not whole and any(isinstance(item, dict) for item in items):
+        return None
+    by = keys(names, items)
+    return by if whole is bool(by) else None
 
 
 def _item_step(item: Json, by: tuple[str, ...]) -> str:
@@ -241,7 +250,7 @@ def _merge(old: Any, new: Any, keys: ListKeys, names: tuple[str, ...]) -> Any:
             **{name: _merge(old.get(name), value, keys, (*names, name)) for name, value in new.items()},
         }
     if isinstance(old, list) and isinstance(new, list) and (old or new):
-        by = keys(names, [*new, *old])
+        by = _list_keys(keys, names, [*new, *old])
         if by == ():
             return old + [item for item in new if item not in old]
         if by:

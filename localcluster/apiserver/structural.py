@@ -98,6 +98,15 @@ def validator(schema: Schema) -> Any:
     return jsonschema_rs.Draft4Validator(_json_schema(schema, root=True), validate_formats=True)
 
 
+def unusable(schema: Schema) -> str:
+    """Why a schema cannot be compiled (a pattern that is no regular expression, say); empty when it can."""
+    try:
+        validator(schema)
+    except (ValueError, TypeError, AttributeError) as error:
+        return str(error)
+    return ""
+
+
 def violations(compiled: Any, value: Any) -> list[Cause]:
     """What the object breaks, one cause for each place."""
     return [_cause(error) for error in compiled.iter_errors(value)]

@@ -103,8 +103,8 @@ def definition(group: str, kind: str = "Thing", spec: Json = SPEC, **version: An
 
 
 def established(rest: Rest, name: str) -> bool:
-    status = rest.read(f"{CRDS}/{name}").get("status", {})
-    return any(c["type"] == "Established" and c["status"] == "True" for c in status.get("conditions", ()))
+    conditions = rest.read(f"{CRDS}/{name}").get("status", {}).get("conditions") or ()
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +253,5 @@ def test_definitions_that_make_no_sense_are_refused(rest: Rest, fresh: Callable[
     assert "x-kubernetes-validations[0].rule" in refused(rest.post(CRDS, bad_rule))
     untyped = definition(group, spec={"properties": {}})
     assert "type: Required value" in refused(rest.post(CRDS, untyped))
+    pattern = definition(group, spec={"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}})
+    assert "schema.openAPIV3Schema" in refused(rest.post(CRDS, pattern))

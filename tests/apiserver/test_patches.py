@@ -157,3 +157,20 @@ def test_applying_the_same_again_changes_nothing(rest: Rest, path: str) -> None:
 
 def test_apply_needs_a_manager(rest: Rest, config: str) -> None:
     assert rest.patch(config, applied("c"), "apply-patch+yaml").status in (400, 422)
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"spec": {"$retainKeys": 5}},
+        {"spec": {"template": {"spec": {"containers": [{"image": "no/name"}]}}}},
+    ],
+)
+def test_directives_and_items_of_wrong_types_are_refused(rest: Rest, path: str, patch: Json) -> None:
+    assert rest.patch(path, patch, "strategic-merge-patch+json").status >= 400  # a real server answers some with 500
+
+
+def test_applying_a_list_of_wrong_items_is_refused(rest: Rest, path: str) -> None:
+    obj = deployment("web", containers=[5, "x"])
+    answer = rest.patch(f"{path}?fieldManager=one&force=true", obj, "apply-patch+yaml")
+    assert answer.status >= 400
