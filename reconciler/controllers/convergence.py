@@ -16,7 +16,7 @@ from edgefarm.vault import TransitKey
 from reconciler.concurrency import all_of, together
 from reconciler.context import Context
 from reconciler.controllers.accounts import Accounts
-from reconciler.controllers.vault_objects import NetworkVault, VaultObjects
+from reconciler.controllers.vault_objects import NetworkVault, VaultListings, VaultObjects
 from reconciler.desired.account import Comparison, account_public, scoped_keys
 from reconciler.desired.blueprint import Blueprint, Member
 from reconciler.desired.conditions import Converged
@@ -61,13 +61,14 @@ class Convergence:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._accounts = Accounts(context)
+        self._listings = VaultListings(context.vault)
 
     async def converge(self, blueprint: Blueprint, account_before: str | None) -> Converged:
         """Do what is missing, and nothing when nothing is. `account_before` is the account that was found last.
 
         May stop anywhere with VaultUnavailable, VaultRefused, NatsUnavailable or NatsRefused; the next call goes on.
         """
-        vault = NetworkVault(self._context.vault, blueprint.name)
+        vault = NetworkVault(self._context.vault, self._listings, blueprint.name)
         found = await vault.read()
         key_of = {member: _key_name(blueprint, member) for member in blueprint.members}
         in_use = {holder.path: key_of[member] for member in blueprint.members for holder in blueprint.holders(member)}
@@ -97,7 +98,7 @@ class Convergence:
     async def remove(self, network: str, account_before: str | None) -> None:
         """Remove the account from the servers, then roles, policies, documents and keys; the account's key last,
         because it tells an interrupted removal which account it was."""
-        vault = NetworkVault(self._context.vault, network)
+        vault = NetworkVault(self._context.vault, self._listings, network)
         found = await vault.read()
         accounts = {account_before} if account_before else set()
         if found.account is not None:

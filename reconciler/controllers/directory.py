@@ -97,6 +97,17 @@ def worth_a_look(old: Object | None, new: Object | None) -> bool:
     return _without_status(old) != _without_status(new)
 
 
+def reaches_others(old: Object | None, new: Object | None) -> bool:
+    """Whether a change of a Network may concern more than itself: not its finalizers, for example."""
+    if old is None or new is None:
+        return True
+    return old.get("spec") != new.get("spec") or _is_ending(old) != _is_ending(new)
+
+
+def _is_ending(obj: Mapping[str, Any]) -> bool:
+    return "deletionTimestamp" in obj["metadata"]
+
+
 def _without_status(obj: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {name: value for name, value in obj["metadata"].items() if name != "resourceVersion"}
     return {**{name: value for name, value in obj.items() if name != "status"}, "metadata": metadata}

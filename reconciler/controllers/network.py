@@ -14,7 +14,7 @@ from reconciler.configuration import Configuration
 from reconciler.context import Context, Key, Registration, Result, Watch
 from reconciler.controllers.cluster_objects import ClusterObjects, MemberPolicy
 from reconciler.controllers.convergence import Convergence
-from reconciler.controllers.directory import Directory, worth_a_look
+from reconciler.controllers.directory import Directory, reaches_others, worth_a_look
 from reconciler.desired import conditions
 from reconciler.desired.blueprint import Blueprint, Plan, plan_network
 from reconciler.desired.conditions import Converged
@@ -24,6 +24,8 @@ from reconciler.ports import NAMESPACE, NETWORK, POLICY, SERVICE_ACCOUNT, Object
 from reconciler.status import Condition, find_condition, write_status
 
 _DRIFT: Final = "DriftMended"
+#: Clocks that disagree must not make us look at a key again and again.
+_SHORTEST_WAIT: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class NetworkController:
                     self._context.events.warning(obj, _DRIFT, f"{what}: put back")
         await self._cluster.apply(plan)
         await self._write_all(obj, plan, members, settled.converged)
-        return Result(max(settled.until - self._context.clock(), timedelta(0)))
+        return Result(max(settled.until - self._context.clock(), _SHORTEST_WAIT))
 
     async def _add_finalizer(self, obj: Object) -> Object:
         """Make sure, before anything is made outside, that the Network cannot go without it being removed."""
@@ -182,7 +184,8 @@ class NetworkController:
         for obj in (old, new):
             if obj is not None:
                 yield self._key(obj["metadata"]["name"])
-                yield from self._rivals(obj)
+                if reaches_others(old, new):
+                    yield from self._rivals(obj)
 
     def _map_policy(self, old: Object | None, new: Object | None) -> Iterable[Key]:
         if worth_a_look(old, new):

@@ -9,7 +9,7 @@ from typing import Final
 from edgefarm import names
 from edgefarm.api.meta import Meta
 from reconciler.context import Context, Key, Registration, Result, Store, Watch
-from reconciler.controllers.directory import Directory, worth_a_look
+from reconciler.controllers.directory import Directory, reaches_others, worth_a_look
 from reconciler.desired.advice import Advice, advise
 from reconciler.desired.resources import FoundNetwork
 from reconciler.ports import POD, Object
@@ -77,7 +77,7 @@ class PodAdvisor:
 
     def _map_network(self, old: Object | None, new: Object | None) -> Iterable[Key]:
         network = new or old
-        if network is not None and worth_a_look(old, new):
+        if network is not None and reaches_others(old, new):
             yield from map(self._key, self._pods().by_index(_BY_NETWORK, network["metadata"]["name"]))
 
     def _map_policy(self, old: Object | None, new: Object | None) -> Iterable[Key]:

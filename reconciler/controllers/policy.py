@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reconciler.context import Context, Key, Registration, Result, Watch
-from reconciler.controllers.directory import Directory, worth_a_look
+from reconciler.controllers.directory import Directory, reaches_others, worth_a_look
 from reconciler.desired import conditions
 from reconciler.desired.resources import FoundPolicy
 from reconciler.ports import POLICY, Object
@@ -45,7 +45,7 @@ class PolicyController:
             yield self._key(new)
 
     def _map_network(self, old: Object | None, new: Object | None) -> Iterable[Key]:
-        if worth_a_look(old, new):
+        if reaches_others(old, new):
             for network in (old, new):
                 if network is not None:
                     yield from map(self._key, self._directory.policies_around(network))

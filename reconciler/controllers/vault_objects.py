@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from edgefarm import names
 from edgefarm.vault import TransitKey, Vault
-from reconciler.concurrency import all_of, together
+from reconciler.concurrency import NextRound, all_of, together
 from reconciler.context import VaultCalls
 from reconciler.desired.grants import GrantWrites, VaultGrants
 
@@ -34,20 +34,30 @@ class VaultObjects:
     grants: VaultGrants
 
 
+class VaultListings:
+    """Lists of names in Vault, which hold those of all networks: passes that run at the same time share one request."""
+
+    def __init__(self, vault: VaultCalls) -> None:
+        self.keys = NextRound(lambda: vault.call(Vault.keys))
+        self.roles = NextRound(lambda: vault.call(Vault.roles))
+        self.policies = NextRound(lambda: vault.call(Vault.policies))
+
+
 class NetworkVault:
     """The part of Vault that belongs to one network. Independent requests run at the same time."""
 
-    def __init__(self, vault: VaultCalls, network: str) -> None:
+    def __init__(self, vault: VaultCalls, listings: VaultListings, network: str) -> None:
         self._vault = vault
+        self._listings = listings
         self._network = network
         self._account = names.account_key(network)
 
     async def names(self) -> VaultNames:
         """List everything."""
         keys, roles, policies, documents = await together(
-            self._vault.call(Vault.keys),
-            self._vault.call(Vault.roles),
-            self._vault.call(Vault.policies),
+            self._listings.keys.get(),
+            self._listings.roles.get(),
+            self._listings.policies.get(),
             self._vault.call(Vault.list_documents, names.access_document_prefix(self._network)),
         )
         key_prefix, role_prefix = names.policy_key_prefix(self._network), names.grant_role_prefix(self._network)

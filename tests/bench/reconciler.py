@@ -43,7 +43,7 @@ from reconciler.vault_session import VaultSession
 from tests.reconciler.world import World, install_definitions, make_namespace
 
 _POLICIES = 5
-_WORKERS = 4
+_WORKERS = 16
 _NAMESPACES = 10
 _LOG = configure_logging("reconciler", "warning")
 
@@ -121,7 +121,7 @@ async def reconciler(world: World, folder: Path) -> AsyncIterator[Bench]:
     tasks = [asyncio.create_task(informers.run())]
     try:
         await informers.synced()
-        tasks.append(asyncio.create_task(manager.run(_WORKERS)))
+        tasks.append(asyncio.create_task(manager.run(settings.workers)))
         yield Bench(kube, vault, counted, informers, manager, queue)
     finally:
         for task in tasks:
@@ -140,6 +140,7 @@ def _settings(world: World, folder: Path) -> Settings:
             "EDGEFARM_POD_NAME": "bench",
             "KUBECONFIG": str(world.api.kubeconfig),
             "EDGEFARM_VAULT_TOKEN_FILE": str(token),
+            "EDGEFARM_WORKERS": str(_WORKERS),
         }
     )
 
@@ -211,7 +212,7 @@ async def run(networks: int, folder: Path) -> None:
     openbao = OpenBao.start(folder / "openbao", authority)
     world = World.start(folder / "world", authority, openbao)
     try:
-        case = f"{networks} networks x {_POLICIES} policies"
+        case = f"{networks} networks x {_POLICIES} policies, {_WORKERS} workers"
         kube = await KubeClient.connect(_settings(world, folder).kubernetes)
         await install_definitions(kube, list(definitions().values()))
         await create_objects(kube, networks)

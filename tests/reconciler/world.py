@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from edgefarm.nats import jwt
 from edgefarm.nats.claims import user_claims
 from edgefarm.nats.nkeys import KeyPair, generate_user
 from edgefarm.vault import KubernetesAuth, TransitKey, Vault, VaultSettings
-from localcluster.kubernetes import LocalApiServer
+from localcluster.kubernetes import ApiServer, start_api_server
 from localcluster.stack import Authority, NatsServer, OpenBao
 from reconciler.adapters.kube import KubeClient
 from reconciler.adapters.nats import SystemClient
@@ -48,7 +49,7 @@ class World:
 
     folder: Path
     authority: Authority
-    api: LocalApiServer
+    api: ApiServer
     openbao: OpenBao
     reviewer: TokenReviewer
     admin: Vault
@@ -78,7 +79,8 @@ class World:
             now=datetime.now(UTC),
             random=lambda: secrets.token_hex(16),
         )
-        api = LocalApiServer.start(folder / "kubernetes")
+        assets = os.environ.get("KUBEBUILDER_ASSETS")
+        api = start_api_server(folder / "kubernetes", Path(assets) if assets else None)
         hub = NatsServer.start(folder / "hub", authority, auth=operator.nats_config(str(folder / "hub" / "accounts")))
         return cls(folder, authority, api, openbao, reviewer, admin, operator, hub)
 
