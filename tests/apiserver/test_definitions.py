@@ -254,4 +254,4 @@ def test_definitions_that_make_no_sense_are_refused(rest: Rest, fresh: Callable[
     untyped = definition(group, spec={"properties": {}})
     assert "type: Required value" in refused(rest.post(CRDS, untyped))
     pattern = definition(group, spec={"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}})
-    assert "schema.openAPIV3Schema" in refused(rest.post(CRDS, pattern))
+    assert "openAPIV3Schema" in refused(rest.post(CRDS, pattern))
