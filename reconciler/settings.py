@@ -56,7 +56,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         vault_token_file=Path(env.text("EDGEFARM_VAULT_TOKEN_FILE")),
         health_host=env.text("EDGEFARM_HEALTH_HOST", "0.0.0.0"),  # noqa: S104 (the kubelet probes the pod's address)
         health_port=env.port("EDGEFARM_HEALTH_PORT", 8080),
-        workers=env.integer("EDGEFARM_WORKERS", 4, low=1, high=256),
+        workers=env.integer("EDGEFARM_WORKERS", 16, low=1, high=256),
         log_level=env.text("EDGEFARM_LOG_LEVEL", "info", choices=("debug", "info", "warning", "error")),
     )
     env.check()

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from edgefarm import names
 from edgefarm.errors import Conflict, EdgefarmError, KubernetesUnavailable
+from edgefarm.nats.claims import unenforceable_subscriptions
 from reconciler.concurrency import all_of
 from reconciler.configuration import Configuration
 from reconciler.context import Context, Key, Registration, Result, Watch
@@ -148,7 +149,7 @@ class NetworkController:
         claims = plan.claims.get(identity, Claims())
         wanted = [
             *conditions.policy_conditions(member.verdict, conditions.policy_ready()),
-            *conditions.policy_problems(claims, member.found.annotation_problem),
+            *conditions.policy_problems(claims, member.found.annotation_problem, _withheld(member)),
         ]
         facts = conditions.policy_facts(plan.blueprint.name, key, claims)
         status = conditions.status_with(member.obj, wanted, self._context.clock(), facts)
@@ -216,6 +217,15 @@ class NetworkController:
 
     def _key(self, network: str) -> Key:
         return Key(self.name, self._directory.namespace, network)
+
+
+def _withheld(member: MemberPolicy) -> tuple[str, ...]:
+    if member.found.policy is None:
+        return ()
+    permissions = member.found.policy.permissions
+    return unenforceable_subscriptions(
+        permissions.allow_publish, permissions.allow_subscribe, permissions.deny_subscribe
+    )
 
 
 def _is_ending(obj: Object) -> bool:

@@ -24,7 +24,7 @@ from reconciler.status import Condition, set_conditions
 READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"
 #: Conditions that speak of a problem or of an option, and are absent when there is none.
-_OPTIONAL: Final = ("AnnotationsValid", "DefaultPolicy", "ServiceAccounts")
+_OPTIONAL: Final = ("AnnotationsValid", "DefaultPolicy", "ServiceAccounts", "SubscriptionsGranted")
 
 #: The reason of `Ready=False` for each kind of failure; the first that fits counts.
 _FAILURES: Final[Sequence[tuple[type[EdgefarmError], str]]] = (
@@ -136,9 +136,19 @@ def policy_failure(error: EdgefarmError) -> Condition:
     return Condition(READY, "False", failure_reason(error), f"{_sentence(error)}; it is tried again")
 
 
-def policy_problems(claims: Claims, annotation_problem: str) -> list[Condition]:
-    """What does not keep a Policy from working as a whole."""
+def policy_problems(claims: Claims, annotation_problem: str, withheld: Sequence[str]) -> list[Condition]:
+    """What does not keep a Policy from working as a whole. `withheld`: filters that NATS cannot enforce as written."""
     conditions = []
+    if withheld:
+        conditions.append(
+            Condition(
+                "SubscriptionsGranted",
+                "False",
+                "NotEnforceable",
+                f"not granted: {_join(withheld)}; NATS would grant all subjects below, too, where this Policy allows "
+                "others (a publisher also its _INBOX.>): write a filter that ends in '>', or separate Policies",
+            )
+        )
     if claims.lost:
         held = ", ".join(f"{account!r} is held by Policy {holder!r}" for account, holder in sorted(claims.lost.items()))
         conditions.append(

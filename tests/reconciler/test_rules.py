@@ -208,3 +208,13 @@ async def test_a_labelled_pod_without_credentials_is_told_once_what_to_create(si
     site.reconciler.events.seen.clear()
     await site.reconciler.once("pod-advisor", site.factory, "app")
     assert site.reconciler.events.seen == []
+
+
+async def test_a_filter_that_nats_cannot_enforce_is_named_and_not_granted(site: Site) -> None:
+    await site.make_network()
+    await site.make_policy("mixed", allowsub=["a.*", "a.b.c"])
+    await site.reconciler.converge()
+    status, reason, message = await site.condition(POLICY, "mixed", "SubscriptionsGranted")
+    assert (status, reason) == ("False", "NotEnforceable")
+    assert "not granted: a.*;" in message
+    assert (await site.condition(POLICY, "mixed", "Ready"))[0] == "True"
