@@ -133,7 +133,8 @@ def _immutable_part(spec: Json) -> Json:
     return rest
 
 
-def _pod_spec(spec: Json, path: str) -> Iterable[Cause]:
+def _pod_spec(spec: Json, path: str, claimed: Iterable[str] = ()) -> Iterable[Cause]:
+    """`claimed` are volumes that exist besides the listed ones: the claims of a StatefulSet."""
     if not spec.get("containers"):
         yield Cause.required(f"{path}.containers")
     volumes: set[str] = set()
@@ -146,7 +147,7 @@ def _pod_spec(spec: Json, path: str) -> Iterable[Cause]:
         for index, container in enumerate(spec.get(field) or ()):
             where = f"{path}.{field}[{index}]"
             yield from _dns_name(container, where, names)
-            yield from _container(container, where, volumes)
+            yield from _container(container, where, volumes.union(claimed))
             policy = container.get("restartPolicy")
             if field == "containers" and policy is not None and policy not in ("Always", "OnFailure", "Never"):
                 yield Cause.invalid(f"{where}.restartPolicy", policy, "must be Always, OnFailure or Never")
@@ -215,7 +216,8 @@ def _workload(obj: Json, old: Json | None) -> list[Cause]:
             hint = "`selector` does not match template `labels`"
             causes.append(Cause.invalid("spec.template.metadata.labels", labels, hint))
     causes += _labels("spec.template.metadata.labels", (template.get("metadata") or {}).get("labels") or {})
-    causes += _pod_spec(template.get("spec") or {}, "spec.template.spec")
+    claimed = [(claim.get("metadata") or {}).get("name", "") for claim in spec.get("volumeClaimTemplates") or ()]
+    causes += _pod_spec(template.get("spec") or {}, "spec.template.spec", claimed)
     policy = (template.get("spec") or {}).get("restartPolicy")
     if policy != "Always":
         causes.append(_unsupported("spec.template.spec.restartPolicy", policy, ("Always",)))

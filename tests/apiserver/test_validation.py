@@ -112,6 +112,14 @@ def test_workloads_need_a_selector(rest: Rest, namespace: str, kind: str) -> Non
     assert "spec.selector: Required value" in answer.body["message"]
 
 
+def test_templates_of_stateful_sets_mount_their_claims(rest: Rest, namespace: str) -> None:
+    body = deployment("db", containers=[container(volumeMounts=[{"name": "data", "mountPath": "/data"}])])
+    body["kind"] = "StatefulSet"
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    body["spec"] |= {"serviceName": "db", "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}]}
+    rest.create(f"/apis/apps/v1/namespaces/{namespace}/statefulsets", body)
+
+
 def test_immutable_configmaps_stay_as_they_are(rest: Rest, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     rest.create(path, {"metadata": {"name": "c"}, "data": {"a": "1"}, "immutable": True})
