@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import structlog
 import uvloop
@@ -14,55 +17,66 @@ import uvloop
 from edgefarm import __version__
 from edgefarm.errors import SettingsError
 from edgefarm.telemetry import configure_logging
-from webhook.app import Lifecycle, admission_app, health_app
+from webhook.app import ADMISSION_LIMITS, HEALTH_LIMITS, AdmissionApplication, HealthApplication
+from webhook.decision_log import DecisionLog
 from webhook.metrics import Metrics
 from webhook.server import Server
 from webhook.settings import VARIABLES, Settings
 from webhook.tls import Certificates
 
+_PROGRAM: Final = "webhook"
+_GC_THRESHOLD: Final = 20_000
+
 
 async def serve(settings: Settings, log: structlog.stdlib.BoundLogger) -> None:
-    """Serve until SIGTERM or SIGINT: first not ready, then (after the drain time) no new connections, then done."""
+    """Serve until SIGTERM or SIGINT: first not ready, then (after the drain time) no new connections, then done.
+
+    Raises OSError when a port cannot be had.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    metrics, lifecycle, has_certificate = Metrics(), Lifecycle(), asyncio.Event()
+    metrics, has_certificate = Metrics(), asyncio.Event()
     certificates = Certificates(settings.certificates, log, metrics.certificate_ends)
-    admission = Server.create(
-        admission_app(settings.injection, metrics, lifecycle, log), settings.host, settings.port, certificates.context
-    )
+    decisions = DecisionLog(sys.stderr.buffer, _PROGRAM, enabled=settings.log_level in ("debug", "info"))
+    application = AdmissionApplication(settings.injection, metrics, decisions, log)
+    admission = Server(application, ADMISSION_LIMITS, certificates.context)
 
     def why_not_ready() -> str | None:
-        if lifecycle.draining:
+        if stop.is_set():
             return "shutting down"
         if not certificates.loaded:
             return "waiting for the certificate"
         return None if admission.started else "starting"
 
-    health = Server.create(health_app(metrics, why_not_ready), settings.host, settings.health_port)
-    async with asyncio.TaskGroup() as tasks:
-        health_task = tasks.create_task(health.serve())
-        follower = tasks.create_task(certificates.follow(has_certificate))
-        stopping = tasks.create_task(stop.wait())
-        starting = tasks.create_task(has_certificate.wait())
-        await asyncio.wait((stopping, starting), return_when=asyncio.FIRST_COMPLETED)
-        if has_certificate.is_set():
-            admission_task = tasks.create_task(admission.serve())
-            await asyncio.wait((stopping, admission_task, health_task), return_when=asyncio.FIRST_COMPLETED)
-            lifecycle.draining = True
-            log.info("draining", seconds=settings.drain_seconds)
-            await asyncio.sleep(settings.drain_seconds)
-            admission.should_exit = True
-            await admission_task
-        starting.cancel()
-        follower.cancel()
-        health.should_exit = True
+    health = Server(HealthApplication(metrics, why_not_ready), HEALTH_LIMITS)
+    await health.start(settings.host, settings.health_port)
+    follower = asyncio.create_task(certificates.follow(has_certificate))
+    await _first(stop.wait(), has_certificate.wait())
+    if not stop.is_set():
+        await admission.start(settings.host, settings.port)
+        await stop.wait()
+        log.info("draining", seconds=settings.drain_seconds)
+        admission.drain()
+        await asyncio.sleep(settings.drain_seconds)
+        await admission.stop()
+    follower.cancel()
+    await health.stop()
+    decisions.flush()
     log.info("stopped")
 
 
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when one of them has."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
 def main() -> int:
-    """Exit status: 0 after a signal, 2 when the environment is wrong, 3 (uvicorn's) when a port cannot be had."""
+    """Exit status: 0 after a signal, 2 when the environment is wrong, 3 when a port cannot be had."""
     _parse_arguments()
     try:
         settings = Settings.read(os.environ)
@@ -70,9 +84,16 @@ def main() -> int:
         for problem in error.problems:
             print(f"webhook: {problem}", file=sys.stderr)
         return 2
-    log = configure_logging("webhook", settings.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, log))
+    log = configure_logging(_PROGRAM, settings.log_level)
+    # A review makes thousands of objects without a cycle: looking for cycles every 700 of them only costs time.
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, log))
+    except OSError as error:
+        log.error("cannot listen", problem=str(error))  # noqa: TRY400 - it names the address
+        return 3
     return 0
 
 

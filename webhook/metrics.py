@@ -22,9 +22,11 @@ class Metrics:
             ("outcome", "reason"),
             registry=self._registry,
         )
+        #: Finding a counter by its labels takes longer than counting.
+        self._counters: dict[tuple[str, str], Counter] = {}
         self._seconds = Histogram(
             "edgefarm_webhook_request_seconds",
-            "Time from the first byte of a request's body to its answer",
+            "Time to the decision about a complete request",
             buckets=_BUCKETS,
             registry=self._registry,
         )
@@ -34,10 +36,14 @@ class Metrics:
             registry=self._registry,
         )
 
-    def admitted(self, outcome: str, reason: str, seconds: float) -> None:
-        """Count one answered request."""
-        self._admissions.labels(outcome, reason).inc()
-        self._seconds.observe(seconds)
+    def admitted(self, outcome: str, reason: str, seconds: float | None = None) -> None:
+        """Count one answered request; `seconds` is how long the decision took, if there was one."""
+        counter = self._counters.get((outcome, reason))
+        if counter is None:
+            counter = self._counters[outcome, reason] = self._admissions.labels(outcome, reason)
+        counter.inc()
+        if seconds is not None:
+            self._seconds.observe(seconds)
 
     def certificate_ends(self, when: datetime) -> None:
         """Remember when the served certificate ends."""

@@ -1,71 +1,96 @@
-"""How the webhook uses uvicorn: one process with two servers, ended in order and in time."""
+"""A listener with its connections: opened, kept within time and number, and ended in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Final
 
-import uvicorn
-from starlette.applications import Starlette
+from webhook.http1 import Application, Connection, Limits
 
-#: Longer than the API server keeps an idle connection (90 s), so that it is never we who close one it is about to use.
-_KEEP_ALIVE_SECONDS: Final = 120
+#: Above this many connections those that are of least use are closed: far more than API servers open.
+MAX_CONNECTIONS: Final = 1000
+_BACKLOG: Final = 1024
+#: A TLS handshake that takes longer is given up.
+_HANDSHAKE_SECONDS: Final = 5.0
 #: How long requests that have begun may take after the listener closed; the API server waits 5 s for us.
 _GRACE_SECONDS: Final = 5.0
 #: How long clients may take to agree to the end of their connections (TLS close_notify).
 _GOODBYE_SECONDS: Final = 1.0
+#: How often deadlines are looked at.
+_SWEEP_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.02
 
 
-class Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the process, and does not wait for idle clients to hang up."""
+class Server:
+    """Serves one application on one port, over TLS when there is a context."""
 
-    @classmethod
-    def create(cls, app: Starlette, host: str, port: int, context: ssl.SSLContext | None = None) -> Server:
-        """A server of `app`, over TLS when there is a context."""
-        config = uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            ssl_context_factory=None if context is None else (lambda _config, _default: context),
+    def __init__(self, application: Application, limits: Limits, context: ssl.SSLContext | None = None) -> None:
+        self._application, self._limits, self._context = application, limits, context
+        self._connections: set[Connection] = set()
+        self._listener: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._draining = False
+
+    @property
+    def started(self) -> bool:
+        """Whether it listens."""
+        return self._listener is not None
+
+    async def start(self, host: str, port: int) -> None:
+        """Begin to listen; raises OSError when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        tls = self._context is not None
+        self._listener = await loop.create_server(
+            self._connection,
+            host,
+            port,
+            backlog=_BACKLOG,
+            ssl=self._context,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
+            ssl_shutdown_timeout=_GOODBYE_SECONDS if tls else None,
         )
-        return cls(config)
+        self._sweep(loop)
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """The composition root handles signals for both servers."""
-        yield
+    def drain(self) -> None:
+        """From now on every connection ends with its next answer, so that its client opens one to another replica."""
+        self._draining = True
+        for connection in self._connections:
+            connection.last_request = True
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listener, let requests that have begun finish, and end every connection.
+    async def stop(self) -> None:
+        """Close the listener, let requests that have begun finish, and end every connection, all in bounded time."""
+        if self._listener is None or self._sweeper is None:
+            return
+        self._listener.close()
+        self.drain()
+        await self._wait_until(lambda: not any(connection.in_request for connection in self._connections))
+        self._sweeper.cancel()
+        for connection in list(self._connections):
+            connection.close()
+        await self._wait_until(lambda: not self._connections, _GOODBYE_SECONDS)
+        self._listener = None
 
-        uvicorn's own way waits for connections rather than for requests: an idle client that does not answer the end
-        of its TLS connection would hold the process until the time limit.
-        """
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        for remaining, seconds in (
-            (self.server_state.tasks, _GRACE_SECONDS),
-            (self.server_state.connections, _GOODBYE_SECONDS),
-        ):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    while remaining:  # noqa: ASYNC110 - uvicorn has no event for it
-                        await asyncio.sleep(_POLL_SECONDS)
-        for task in self.server_state.tasks:
-            task.cancel()
+    def _connection(self) -> Connection:
+        return Connection(self._application, self._limits, self._opened, self._connections.discard)
+
+    def _opened(self, connection: Connection) -> None:
+        connection.last_request = self._draining
+        if len(self._connections) >= MAX_CONNECTIONS:
+            # Whoever has not asked anything yet goes first, then whoever has been silent for longest.
+            min(self._connections, key=lambda other: (other.answered > 0, other.deadline)).abort()
+        self._connections.add(connection)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in [connection for connection in self._connections if connection.deadline < now]:
+            connection.expire()
+        self._sweeper = loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
+
+    async def _wait_until(self, condition: Callable[[], bool], seconds: float = _GRACE_SECONDS) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not condition():  # noqa: ASYNC110 - only while the process ends
+                    await asyncio.sleep(_POLL_SECONDS)

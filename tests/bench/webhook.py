@@ -1,0 +1,235 @@
+"""The webhook beside a bare Starlette application that parses the same body: the ratio is the price of our work.
+
+`make bench-webhook`. Both are real processes with TLS on loopback, measured in turn so that the machine's moods hit
+both; `wrk` on keep-alive connections makes the load. Prints JSON lines (design, 12); docs/webhook-performance.md says
+how to read them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edgefarm import names
+from localcluster.process import LocalProcess, accepts, free_port
+from localcluster.stack import Authority
+from tests.bench import wrk
+
+Json = dict[str, Any]
+
+_PEER: Final = "bare Starlette"
+#: Case and number of environment variables: 1.8 KB, 84 KB and 1 MB of pod.
+_PODS: Final = {"1.8 KB": 8, "84 KB": 2000, "1 MB": 24_000}
+_CONNECTIONS: Final = (1, 8, 64)
+_MEMORY_REQUESTS: Final = 200_000
+#: metric, unit, attribute of a run
+_METRICS: Final = (
+    ("throughput", "1/s", "throughput"),
+    ("p50", "ms", "p50"),
+    ("p99", "ms", "p99"),
+    ("server_cpu", "s", "server_cpu"),
+    ("rss", "KiB", "rss"),
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process under test: where it listens, and all processes that do its work."""
+
+    port: int
+    pids: list[int]
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=3, help="length of one run")
+    parser.add_argument("--rounds", type=int, default=3, help="runs per case and server; medians are printed")
+    parser.add_argument("--pods", nargs="*", default=list(_PODS), choices=list(_PODS))
+    parser.add_argument("--connections", nargs="*", type=int, default=list(_CONNECTIONS))
+    parser.add_argument("--memory", action="store_true", help=f"only: memory over {_MEMORY_REQUESTS:,} requests")
+    options = parser.parse_args()
+    wrk.check_installed()
+    with tempfile.TemporaryDirectory(prefix="edgefarm-bench-") as name:
+        bench = _Bench(Path(name), options.seconds, options.rounds)
+        if not options.memory:
+            bench.compare(options.pods, options.connections)
+        bench.memory()
+
+
+class _Bench:
+    def __init__(self, folder: Path, seconds: int, rounds: int) -> None:
+        self._folder, self._seconds, self._rounds = folder, seconds, rounds
+        self._authority = Authority.create(folder / "pki")
+        self._certificate, self._key = self._authority.issue("server", ["127.0.0.1"])
+        self._script = wrk.write_script(folder)
+        self._bodies = {pod: folder / f"{count}.json" for pod, count in _PODS.items()}
+        for pod, count in _PODS.items():
+            self._bodies[pod].write_bytes(json.dumps(make_review(count), separators=(",", ":")).encode())
+
+    def compare(self, pods: list[str], connections: list[int]) -> None:
+        """Every case: ours and the bare application in turn."""
+        with ExitStack() as running:
+            ours = running.enter_context(self._webhook())
+            bare = running.enter_context(self._bare())
+            for pod in pods:
+                for count in connections:
+                    runs = [(self._run(ours, pod, count), self._run(bare, pod, count)) for _ in range(self._rounds)]
+                    self._report(f"{pod} pod, {count} connections", runs)
+
+    def memory(self) -> None:
+        """Memory after a tenth and after all of many requests."""
+        pod, done = next(iter(_PODS)), 0
+        with self._webhook() as server:
+            early = 0
+            while done < _MEMORY_REQUESTS:
+                done += self._run(server, pod, 8).requests
+                early = early or (wrk.resident(server.pids) if done >= _MEMORY_REQUESTS // 10 else 0)
+            late = wrk.resident(server.pids)
+        case = f"{pod} pod, {done} requests"
+        for metric, value in (("rss_after_a_tenth", early), ("rss_at_the_end", late), ("rss_growth", late - early)):
+            _print(case, metric, "KiB", value)
+
+    def _run(self, server: Server, pod: str, connections: int) -> wrk.Load:
+        return wrk.run(
+            self._script,
+            self._bodies[pod],
+            server.port,
+            server.pids,
+            connections=connections,
+            seconds=self._seconds,
+        )
+
+    def _report(self, case: str, runs: list[tuple[wrk.Load, wrk.Load]]) -> None:
+        ours, bare = zip(*runs, strict=True)
+        for metric, unit, attribute in _METRICS:
+            value, peer = (statistics.median(getattr(run, attribute) for run in side) for side in (ours, bare))
+            _print(case, metric, unit, value, peer)
+        per_cpu = [statistics.median(run.requests / run.server_cpu for run in side) for side in (ours, bare)]
+        _print(case, "requests_per_cpu_second", "1/s", *per_cpu)
+        _print(case, "generator_busy", "cores", statistics.median(run.generator_busy for run in ours))
+
+    @contextmanager
+    def _webhook(self) -> Iterator[Server]:
+        folder = self._folder / "certificates"
+        folder.mkdir(exist_ok=True)
+        (folder / "tls.crt").write_bytes(self._certificate.read_bytes())
+        (folder / "tls.key").write_bytes(self._key.read_bytes())
+        port = free_port()
+        environment = {
+            "EDGEFARM_SIDECAR_IMAGE": "registry.example/edgefarm/network:1",
+            "EDGEFARM_VAULT_ADDR": "https://vault.example:8200",
+            "EDGEFARM_NATS_URL": "tls://nats.example:4222",
+            "EDGEFARM_CA_FILE": str(self._authority.certificate),
+            "EDGEFARM_WEBHOOK_HOST": "127.0.0.1",
+            "EDGEFARM_WEBHOOK_PORT": str(port),
+            "EDGEFARM_WEBHOOK_HEALTH_PORT": str(free_port()),
+            "EDGEFARM_WEBHOOK_CERT_DIR": str(folder),
+            "EDGEFARM_WEBHOOK_DRAIN": "0s",
+        }
+        with self._process("webhook", [sys.executable, "-m", "webhook"], port, environment) as server:
+            yield server
+
+    @contextmanager
+    def _bare(self) -> Iterator[Server]:
+        port = free_port()
+        command = [sys.executable, "-m", "tests.bench.bare", str(port), str(self._certificate), str(self._key)]
+        with self._process("bare", command, port, {}) as server:
+            yield server
+
+    @contextmanager
+    def _process(self, name: str, command: list[str], port: int, environment: dict[str, str]) -> Iterator[Server]:
+        environment = {"PATH": os.environ["PATH"]} | environment
+        process = LocalProcess.start(name, command, log=self._folder / f"{name}.log", env=environment)
+        try:
+            process.wait_until(lambda: accepts("127.0.0.1", port), "listening")
+            yield Server(port, wrk.family(process.pid))
+        finally:
+            process.stop()
+
+
+def make_review(variables: int) -> Json:
+    """The review of a pod as an API server sends it, with so many environment variables."""
+    token_volume = "kube-api-access-x2x9k"
+    container = {
+        "name": "app",
+        "image": "registry.example/team-a/publisher:2.4.1",
+        "env": [{"name": f"VARIABLE_{number:05}", "value": f"value-{number:05}"} for number in range(variables)],
+        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+        "volumeMounts": [
+            {"name": token_volume, "readOnly": True, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+        ],
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+        "imagePullPolicy": "IfNotPresent",
+    }
+    token_sources = [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+    ]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "generateName": "publisher-6f7d8c9b5-",
+            "namespace": "team-a",
+            "creationTimestamp": None,
+            "labels": {"app": "publisher", "pod-template-hash": "6f7d8c9b5", names.LABEL_NETWORK: "foo"},
+            "ownerReferences": [
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": "ReplicaSet",
+                    "name": "publisher-6f7d8c9b5",
+                    "uid": "0b4b8b2c-6393-11e8-b7cc-42010a800002",
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": {
+            "volumes": [{"name": token_volume, "projected": {"sources": token_sources, "defaultMode": 420}}],
+            "containers": [container],
+            "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": 30,
+            "dnsPolicy": "ClusterFirst",
+            "serviceAccountName": "publisher",
+            "serviceAccount": "publisher",
+            "securityContext": {},
+            "schedulerName": "default-scheduler",
+            "priority": 0,
+            "enableServiceLinks": True,
+            "preemptionPolicy": "PreemptLowerPriority",
+        },
+        "status": {},
+    }
+    request = {
+        "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+        "kind": {"group": "", "version": "v1", "kind": "Pod"},
+        "resource": {"group": "", "version": "v1", "resource": "pods"},
+        "operation": "CREATE",
+        "namespace": "team-a",
+        "object": pod,
+        "oldObject": None,
+        "dryRun": False,
+    }
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+
+
+def _print(case: str, metric: str, unit: str, value: float, peer: float | None = None) -> None:
+    line: Json = {"bench": "webhook", "case": case, "metric": metric, "unit": unit, "value": round(value, 3)}
+    if peer is not None:
+        line |= {"peer": _PEER, "peer_value": round(peer, 3), "ratio": round(value / peer, 3) if peer else None}
+    print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
