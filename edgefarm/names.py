@@ -25,12 +25,24 @@ MANAGED_BY: Final = "edgefarm-network"
 
 ANNOTATION_INJECT: Final = f"{PREFIX}inject"
 ANNOTATION_MODE: Final = f"{PREFIX}sidecar-mode"
+ANNOTATION_IMAGE: Final = f"{PREFIX}sidecar-image"
+ANNOTATION_PORT: Final = f"{PREFIX}sidecar-port"
+ANNOTATION_CPU_REQUEST: Final = f"{PREFIX}sidecar-cpu-request"
+ANNOTATION_CPU_LIMIT: Final = f"{PREFIX}sidecar-cpu-limit"
+ANNOTATION_MEMORY_REQUEST: Final = f"{PREFIX}sidecar-memory-request"
+ANNOTATION_MEMORY_LIMIT: Final = f"{PREFIX}sidecar-memory-limit"
+ANNOTATION_POLICY: Final = f"{PREFIX}policy"
 ANNOTATION_PERSIST: Final = f"{PREFIX}persist-credentials"
 ANNOTATION_DAPR_APP_ID: Final = f"{PREFIX}dapr-app-id"
 ANNOTATION_DAPR_APP_PORT: Final = f"{PREFIX}dapr-app-port"
 ANNOTATION_DAPR_APP_PROTOCOL: Final = f"{PREFIX}dapr-app-protocol"
+ANNOTATION_DAPR_APP_MAX_CONCURRENCY: Final = f"{PREFIX}dapr-app-max-concurrency"
+ANNOTATION_DAPR_CONFIG: Final = f"{PREFIX}dapr-config"
+ANNOTATION_DAPR_API_LOGGING: Final = f"{PREFIX}dapr-enable-api-logging"
 ANNOTATION_DAPR_LOG_LEVEL: Final = f"{PREFIX}dapr-log-level"
-#: Set by the webhook on a pod that it changed: JSON with version, mode and network.
+ANNOTATION_DAPR_MAX_BODY_SIZE: Final = f"{PREFIX}dapr-max-body-size"
+ANNOTATION_DAPR_SHUTDOWN_SECONDS: Final = f"{PREFIX}dapr-graceful-shutdown-seconds"
+#: Set by the webhook on a pod that it changed: JSON with version, network, mode and form of the sidecar.
 ANNOTATION_STATUS: Final = f"{PREFIX}status"
 #: On a Policy: an RFC 3339 time; a key older than it is rotated (old credentials keep working for the overlap).
 ANNOTATION_ROTATE_KEYS_AT: Final = f"{PREFIX}rotate-keys-at"
@@ -50,10 +62,13 @@ WEBHOOK_SECRET: Final = "network-webhook-tls"
 WEBHOOK_CA_SECRET: Final = "network-webhook-ca"
 
 SIDECAR_CONTAINER: Final = "network-sidecar"
+#: Init container that gets the first credentials where there are no native sidecars.
+INIT_CONTAINER: Final = "network-init"
 #: Volumes that the webhook adds to a pod.
 VOLUME_TOKEN: Final = "network-token"
 VOLUME_CREDENTIALS: Final = "network-credentials"
 VOLUME_COMPONENTS: Final = "network-components"
+VOLUME_DAPR_CONFIG: Final = "network-dapr-config"
 #: Name of the Dapr pubsub component; the same in every network, so that applications need not know theirs.
 DAPR_COMPONENT: Final = "network"
 

@@ -12,11 +12,14 @@ from edgefarm.errors import SettingsError
 
 _USAGE = """\
 usage: python -m sidecar            get NATS credentials for this pod and keep them fresh (mode dapr: run daprd, too)
+       python -m sidecar once       get the first credentials, then end: an init container for the application
        python -m sidecar probe      ask the running sidecar whether it is ready; exit status 0 when it is
+       python -m sidecar wait       end when the running sidecar is ready: a postStart hook for ordinary containers
        python -m sidecar --version
 Everything else comes from the environment: see docs/sidecar.md.
 """
 _PROBE_TIMEOUT = 2.0
+_WAIT_INTERVAL = 0.2
 
 
 def main(arguments: list[str]) -> int:
@@ -24,8 +27,12 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case []:
             return _guarded(_run)
+        case ["once"]:
+            return _guarded(_once)
         case ["probe"]:
             return _guarded(_probe)
+        case ["wait"]:
+            return _guarded(_wait)
         case ["--version"]:
             print(__version__)
             return 0
@@ -71,6 +78,24 @@ def _run() -> int:
         return 1
 
 
+def _once() -> int:
+    # Neither daprd nor a health port: the sidecar's own container brings them.
+    from sidecar import settings as configuration
+    from sidecar.log import Log
+    from sidecar.runner import Runner
+    from sidecar.store import CredentialStore
+    from sidecar.vault import VaultClient
+
+    settings = configuration.load(os.environ)
+    log = Log(settings.log_level, time.time)
+    vault = VaultClient(settings.vault, settings.ca_bundle)
+    try:
+        return Runner(settings, vault, CredentialStore(settings.credentials_dir), None, log, once=True).run()
+    except OSError as error:
+        log.failure("cannot start", error=str(error))
+        return 1
+
+
 def _probe() -> int:
     from sidecar.health import fetch
     from sidecar.settings import health_address
@@ -83,6 +108,20 @@ def _probe() -> int:
         return 1
     print(page.body, end="")
     return 0 if page.status == 200 else 1
+
+
+def _wait() -> int:
+    from sidecar.health import fetch
+    from sidecar.settings import health_address
+
+    host, port = health_address(os.environ)
+    while True:
+        try:
+            if fetch(host, port, "/readyz", _PROBE_TIMEOUT).status == 200:
+                return 0
+        except OSError:
+            pass  # it is about to listen
+        time.sleep(_WAIT_INTERVAL)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from sidecar import component, connections, supervision
+from sidecar import component, connections
 from sidecar.access import AccessDocument
 from sidecar.credentials import Credentials
 from sidecar.health import fetch
@@ -106,25 +106,33 @@ def choose(access: AccessDocument) -> tuple[str, ...]:
 def command(settings: DaprSettings) -> list[str]:
     """The command line. Everything listens on one address, so that pods that share a machine do not meet."""
     address = settings.listen_address
-    arguments = {
+    arguments: dict[str, str | int | None] = {
         "mode": "standalone",
         "app-id": settings.app_id,
         "app-channel-address": address,
         "app-protocol": settings.app_protocol,
-        "config": str(settings.components_dir / _CONFIGURATION),
         "resources-path": str(settings.components_dir / _RESOURCES),
         "dapr-listen-addresses": address,
-        "dapr-http-port": str(settings.http_port),
-        "dapr-grpc-port": str(settings.grpc_port),
+        "dapr-http-port": settings.http_port,
+        "dapr-grpc-port": settings.grpc_port,
         "dapr-internal-grpc-listen-address": address,
-        "dapr-graceful-shutdown-seconds": str(supervision.GRACE),
+        "dapr-graceful-shutdown-seconds": settings.shutdown_seconds,
         "log-level": settings.log_level,
         # Its metrics would listen on every address of the pod; ours say what the platform needs to know.
         "enable-metrics": "false",
+        "app-port": settings.app_port,
+        "app-max-concurrency": settings.app_max_concurrency,
+        "max-body-size": settings.max_body_size,
     }
-    if settings.app_port is not None:
-        arguments["app-port"] = str(settings.app_port)
-    return [settings.program, *(f"--{name}={value}" for name, value in arguments.items()), "--log-as-json"]
+    # daprd reads them in order, and what a later one sets holds: the user's wins.
+    configurations = [settings.components_dir / _CONFIGURATION, *([settings.config] if settings.config else [])]
+    return [
+        settings.program,
+        *(f"--{name}={value}" for name, value in arguments.items() if value is not None),
+        *(f"--config={path}" for path in configurations),
+        *(["--enable-api-logging"] if settings.api_logging else []),
+        "--log-as-json",
+    ]
 
 
 def environment(variables: Mapping[str, str], trust: Path | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ import binascii
 import json
 from typing import Any
 
+from edgefarm import names
 from edgefarm.errors import VaultRefused
 from sidecar.settings import Pod
 
@@ -44,6 +45,15 @@ def missing_grant(pod: Pod) -> str:
         f"no Policy of network {pod.network} names service account {pod.service_account} in namespace {pod.namespace}: "
         f"create a Policy named {pod.service_account} there, or list it in a Policy's spec.serviceAccounts, "
         f"and check that Network {pod.network} lists the namespace"
+    )
+
+
+def other_policy(pod: Pod, found: str) -> str:
+    """The service account is granted another Policy than the pod's author expects."""
+    return (
+        f"the pod expects Policy {pod.policy} (annotation {names.ANNOTATION_POLICY}), but service account "
+        f"{pod.service_account} in namespace {pod.namespace} has Policy {found} of network {pod.network}: run the pod "
+        f"as a service account of {pod.policy}, or list this one in its spec.serviceAccounts"
     )
 
 

@@ -42,12 +42,20 @@ _Event = session.Event | supervision.Event
 
 
 class Runner:
-    """One run of the sidecar; `daprd` is None in mode `nats`."""
+    """One run of the sidecar; `daprd` is None in mode `nats`. `once`: it ends as soon as there are credentials."""
 
     def __init__(
-        self, settings: Settings, vault: VaultClient, store: CredentialStore, daprd: Daprd | None, log: Log
+        self,
+        settings: Settings,
+        vault: VaultClient,
+        store: CredentialStore,
+        daprd: Daprd | None,
+        log: Log,
+        *,
+        once: bool = False,
     ) -> None:
         self._settings = settings
+        self._once = once
         self._steps = Steps(settings, vault, store)
         self._store = store
         self._daprd = daprd
@@ -62,16 +70,18 @@ class Runner:
         self._failures: Counter[str] = Counter()
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT; return the exit status."""
+        """Run until SIGTERM or SIGINT; return the exit status (1: ended before it had what it was to get once)."""
         self._prepare()
         threading.Thread(target=self._work, name="vault", daemon=True).start()
         self._to_session(session.Started(self._load()))
         gc.freeze()  # what is alive now stays alive: later collections need not look at it (or touch its pages)
         while self._session.phase is not session.Phase.STOPPED:
+            if self._once and self._readiness()[0]:
+                return 0
             self._next()
         self._stop_daprd()
         self._log.info("stopped")
-        return 0
+        return 1 if self._once else 0
 
     def page(self, path: str) -> Page | None:
         """A page of the health port; called by its threads."""
@@ -152,7 +162,11 @@ class Runner:
 
     def _child_changed(self) -> None:
         status = self._daprd.exit_status() if self._daprd is not None else None
-        if status is not None:  # else it only stopped or went on
+        by_itself = self._supervision.phase is supervision.Phase.RUNNING
+        if status == 0 and by_itself and self._settings.dapr.shutdown_ends:
+            self._log.info("the application has shut Dapr down: ending")
+            self._to_session(session.Signal.STOP)
+        elif status is not None:  # else it only stopped or went on
             self._log.warning("daprd ended", status=status)
             self._to_supervision(supervision.Signal.EXITED)
 
@@ -247,7 +261,7 @@ class Runner:
         if self._daprd is None:
             return
         self._to_supervision(supervision.Signal.STOP)
-        deadline = time.monotonic() + supervision.GRACE + 2
+        deadline = time.monotonic() + self._settings.dapr.shutdown_seconds + 2
         while self._daprd.pid is not None and self._daprd.exit_status() is None:
             if time.monotonic() > deadline:
                 self._log.warning("daprd did not end in time")

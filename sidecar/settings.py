@@ -25,6 +25,8 @@ class Pod:
     service_account: str
     name: str
     ip: str
+    #: The Policy that the pod's author expects to hold for the service account, if any.
+    policy: str | None = None
 
     @property
     def role(self) -> str:
@@ -68,6 +70,16 @@ class DaprSettings:
     app_port: int | None
     app_protocol: str
     log_level: str
+    #: A Dapr Configuration of the user, beside ours.
+    config: Path | None = None
+    app_max_concurrency: int | None = None
+    #: A Kubernetes quantity, as daprd takes it.
+    max_body_size: str | None = None
+    api_logging: bool = False
+    #: How long it may take to finish requests and close its components after SIGTERM.
+    shutdown_seconds: int = 5
+    #: Dapr's own shutdown call ends the sidecar, too: the application of a Job says so that it is done.
+    shutdown_ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,7 @@ def _pod(environment: Environment) -> Pod:
         service_account=environment.text("EDGEFARM_SERVICE_ACCOUNT"),
         name=environment.text("EDGEFARM_POD_NAME"),
         ip=environment.text("EDGEFARM_POD_IP"),
+        policy=environment.optional("EDGEFARM_POLICY"),
     )
     for variable, value, what in (
         ("EDGEFARM_NETWORK", pod.network, "network"),
@@ -153,6 +166,8 @@ def _vault(environment: Environment) -> VaultSettings:
 
 def _dapr(environment: Environment, pod: Pod) -> DaprSettings:
     app_port = environment.integer("EDGEFARM_DAPR_APP_PORT", 0, high=65535)
+    concurrency = environment.integer("EDGEFARM_DAPR_APP_MAX_CONCURRENCY", 0)
+    config = environment.optional("EDGEFARM_DAPR_CONFIG")
     return DaprSettings(
         program=environment.text("EDGEFARM_DAPRD", "/daprd"),
         components_dir=Path(environment.text("EDGEFARM_COMPONENTS_DIR", "/var/run/edgefarm/components")),
@@ -167,4 +182,10 @@ def _dapr(environment: Environment, pod: Pod) -> DaprSettings:
         log_level=environment.text(
             "EDGEFARM_DAPR_LOG_LEVEL", "info", choices=("debug", "info", "warn", "error", "fatal")
         ),
+        config=Path(config) if config else None,
+        app_max_concurrency=concurrency or None,
+        max_body_size=environment.optional("EDGEFARM_DAPR_MAX_BODY_SIZE"),
+        api_logging=environment.boolean("EDGEFARM_DAPR_API_LOGGING", False),
+        shutdown_seconds=environment.integer("EDGEFARM_DAPR_SHUTDOWN_SECONDS", 5, low=1, high=3600),
+        shutdown_ends=environment.boolean("EDGEFARM_DAPR_SHUTDOWN_ENDS", False),
     )

@@ -40,7 +40,7 @@ class Steps:
     def read_access(self) -> session.Event:
         """Read what the reconciler says about our network."""
         try:
-            return session.AccessRead(AccessDocument.parse(self._vault.read_document(self._settings.pod.document)))
+            access = AccessDocument.parse(self._vault.read_document(self._settings.pod.document))
         except VaultRefused as error:
             sentence = f"{refusal.missing_grant(self._settings.pod)} (Vault: reading the access document: {error})"
             return session.Failed(session.Failure.DENIED, sentence)
@@ -48,6 +48,9 @@ class Steps:
             return session.Failed(session.Failure.INVALID, f"the access document cannot be used: {error}")
         except Unavailable as error:
             return session.Failed(session.Failure.UNAVAILABLE, str(error))
+        if self._settings.pod.policy not in (None, access.policy):
+            return session.Failed(session.Failure.DENIED, refusal.other_policy(self._settings.pod, access.policy))
+        return session.AccessRead(access)
 
     def sign(self, access: AccessDocument) -> session.Event:
         """Make a user key and have its claims signed."""

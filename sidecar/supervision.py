@@ -19,8 +19,6 @@ LOST_PATIENCE: Final = 6.0
 RELOAD_PATIENCE: Final = 15.0
 FIRST_BACKOFF: Final = 0.5
 LONGEST_BACKOFF: Final = 30.0
-#: Seconds that daprd may take to finish requests and close its components after SIGTERM.
-GRACE: Final = 5
 #: After so many seconds of running, the next crash counts as the first.
 STEADY: Final = 60.0
 

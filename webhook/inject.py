@@ -6,20 +6,22 @@ another webhook added between two rounds gets what the others have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from edgefarm import names
+from webhook import meshes
 from webhook import pod as pods
-from webhook.decide import has_sidecar
 from webhook.pod import Container, Pod
 from webhook.settings import Injection
 from webhook.template import (
     CREDENTIALS_GROUP,
+    Form,
     Json,
     Plan,
     application_env,
     application_mounts,
+    init_container,
     needs_group,
     sidecar,
     status,
@@ -42,9 +44,9 @@ def inject(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
         *_group(pod, plan),
         *_add_missing(pod["spec"].get("volumes"), "/spec/volumes", volumes(plan, settings)),
     ]
-    if has_sidecar(pod):
-        return operations
-    return operations + _sidecar(pod, plan, settings) + list(_annotations(pod, plan, settings))
+    if pods.has_sidecar(pod):
+        return operations + _moved(pod)
+    return operations + _sidecar(pod, plan, settings) + list(_annotations(pod, plan))
 
 
 def _applications(pod: Pod, plan: Plan, settings: Injection) -> Iterator[Operation]:
@@ -52,9 +54,10 @@ def _applications(pod: Pod, plan: Plan, settings: Injection) -> Iterator[Operati
     env = application_env(plan.options.mode, settings)
     mounts = application_mounts(plan.options.mode)
     for path, container in pods.containers_of(pod):
-        if container["name"] != names.SIDECAR_CONTAINER:
+        if not pods.is_ours(container):
             yield from _add_missing(container.get("env"), f"{path}/env", env)
-            yield from _add_missing(container.get("volumeMounts"), f"{path}/volumeMounts", mounts)
+            # By path, not by volume: a container may mount the credentials at a second path of its own.
+            yield from _add_missing(container.get("volumeMounts"), f"{path}/volumeMounts", mounts, "mountPath")
 
 
 def _group(pod: Pod, plan: Plan) -> Iterator[Operation]:
@@ -72,34 +75,47 @@ def _group(pod: Pod, plan: Plan) -> Iterator[Operation]:
         yield {"op": "add", "path": f"{path}/supplementalGroups/-", "value": CREDENTIALS_GROUP}
 
 
-def _add_missing(present: Any, path: str, wanted: list[Json]) -> Iterator[Operation]:
-    """Append the items whose name is not in the list `present` at `path`, which may be missing altogether."""
+def _add_missing(present: Any, path: str, wanted: list[Json], key: str = "name") -> Iterator[Operation]:
+    """Append the items whose `key` is not in the list `present` at `path`, which may be missing altogether."""
     if not present:
         # A second "add" of the list itself would replace the first: it is made once, with all items.
         if wanted:
             yield {"op": "add", "path": path, "value": wanted}
         return
-    taken = {item["name"] for item in present}
+    taken = {item[key] for item in present}
     for item in wanted:
-        if item["name"] not in taken:
+        if item[key] not in taken:
             yield {"op": "add", "path": f"{path}/-", "value": item}
 
 
 def _sidecar(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
-    spec = pod["spec"]
-    container = sidecar(plan, settings, spec.get("securityContext") or {}, host_network=bool(spec.get("hostNetwork")))
-    if not settings.native:
-        return [{"op": "add", "path": "/spec/containers/0", "value": container}]
-    present: list[Container] | None = spec.get("initContainers")
+    present = pod["spec"].get("initContainers") or []
+    if plan.form is Form.NATIVE:
+        return [_insert_init(present, meshes.place(present), sidecar(plan, settings, pod))]
+    operations = [_insert_init(present, 0, init_container(plan, settings, pod))]
+    if plan.form is Form.CONTAINER:
+        operations.append({"op": "add", "path": "/spec/containers/0", "value": sidecar(plan, settings, pod)})
+    return operations
+
+
+def _insert_init(present: Sequence[Container], position: int, container: Json) -> Operation:
     if not present:
-        return [{"op": "add", "path": "/spec/initContainers", "value": [container]}]
-    return [{"op": "add", "path": "/spec/initContainers/0", "value": container}]
+        return {"op": "add", "path": "/spec/initContainers", "value": [container]}
+    return {"op": "add", "path": f"/spec/initContainers/{position}", "value": container}
 
 
-def _annotations(pod: Pod, plan: Plan, settings: Injection) -> Iterator[Operation]:
+def _moved(pod: Pod) -> list[Operation]:
+    """Let a mesh that came after our native sidecar go first; everything else keeps its order."""
+    move = meshes.move(pod["spec"].get("initContainers") or [])
+    if move is None:
+        return []
+    return [{"op": "move", "from": f"/spec/initContainers/{move[0]}", "path": f"/spec/initContainers/{move[1]}"}]
+
+
+def _annotations(pod: Pod, plan: Plan) -> Iterator[Operation]:
     wanted = {names.ANNOTATION_STATUS: status(plan)}
     present: Mapping[str, str] = pods.annotations_of(pod)
-    if not settings.native and DEFAULT_CONTAINER not in present:
+    if plan.form is Form.CONTAINER and DEFAULT_CONTAINER not in present:
         wanted[DEFAULT_CONTAINER] = pod["spec"]["containers"][0]["name"]
     if not present:
         yield {"op": "add", "path": "/metadata/annotations", "value": wanted}

@@ -6,9 +6,12 @@ A pod stays the JSON that came in: nothing here converts, copies or drops a memb
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, Final, TypedDict, cast
 
+from edgefarm import names
 from edgefarm.errors import InvalidResource
+
+_OUR_CONTAINERS: Final = (names.SIDECAR_CONTAINER, names.INIT_CONTAINER)
 
 
 class EnvVar(TypedDict, total=False):
@@ -20,7 +23,12 @@ class VolumeMount(TypedDict, total=False):
     mountPath: str
 
 
+class VolumeDevice(TypedDict, total=False):
+    devicePath: str
+
+
 class ContainerPort(TypedDict, total=False):
+    name: str
     containerPort: int
     protocol: str
 
@@ -31,6 +39,8 @@ class Container(TypedDict, total=False):
     name: str
     env: list[EnvVar] | None
     volumeMounts: list[VolumeMount] | None
+    volumeDevices: list[VolumeDevice] | None
+    restartPolicy: str
     ports: list[ContainerPort] | None
 
 
@@ -63,6 +73,8 @@ class PodSpec(TypedDict, total=False):
     nodeSelector: dict[str, str] | None
     os: dict[str, str] | None
     securityContext: dict[str, Any] | None
+    resources: dict[str, Any] | None
+    restartPolicy: str
 
 
 class Pod(TypedDict, total=False):
@@ -90,6 +102,8 @@ def check_shape(raw: object) -> Pod:
         _string_map(spec.get(member), f"spec.{member}")
     security = _mapping(spec.get("securityContext") or {}, "spec.securityContext")
     _list(security.get("supplementalGroups"), "spec.securityContext.supplementalGroups")
+    for kind in ("requests", "limits"):
+        _mapping(_mapping(spec.get("resources") or {}, "spec.resources").get(kind) or {}, f"spec.resources.{kind}")
     _named(spec.get("volumes"), "spec.volumes")
     if not spec.get("containers"):
         raise InvalidResource("spec.containers", "is empty or missing")
@@ -116,11 +130,24 @@ def annotations_of(pod: Pod) -> Mapping[str, str]:
     return pod.get("metadata", {}).get("annotations") or {}
 
 
+def is_ours(container: Container) -> bool:
+    """Whether a container has the name of one that we add."""
+    return container["name"] in _OUR_CONTAINERS
+
+
+def has_sidecar(pod: Pod) -> bool:
+    """Whether an earlier round put our containers into this pod, even if another webhook altered them since."""
+    return names.ANNOTATION_STATUS in annotations_of(pod) and any(
+        is_ours(container) for _, container in containers_of(pod)
+    )
+
+
 def _check_container(container: Mapping[str, Any], path: str) -> None:
     if not isinstance(container.get("name"), str):
         raise InvalidResource(f"{path}.name", "is no text or missing")
     _named(container.get("env"), f"{path}.env")
     _named(container.get("volumeMounts"), f"{path}.volumeMounts", ("name", "mountPath"))
+    _named(container.get("volumeDevices"), f"{path}.volumeDevices", ("devicePath",))
     for port_path, port in _items(container.get("ports"), f"{path}.ports"):
         _strings(port, ("protocol",), port_path)
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 from edgefarm import __version__, names
+from webhook import resources
 from webhook.annotations import Mode, Options
+from webhook.pod import Pod
 from webhook.settings import Injection
 
 Json = dict[str, Any]
@@ -21,7 +24,7 @@ TOKEN_DIR: Final = "/var/run/secrets/edgefarm.io"
 CREDENTIALS_DIR: Final = "/var/run/edgefarm/credentials"
 COMPONENTS_DIR: Final = "/var/run/edgefarm/components"
 LISTEN_ADDRESS: Final = "127.0.0.1"
-HEALTH_PORT: Final = 3580
+DAPR_CONFIG_DIR: Final = "/etc/edgefarm/dapr"
 HEALTH_PORT_NAME: Final = "network-health"
 DAPR_HTTP_PORT: Final = 3500
 DAPR_GRPC_PORT: Final = 50001
@@ -32,14 +35,22 @@ CREDENTIALS_GROUP: Final = 65532
 #: Kubernetes' own default for bound tokens; kubelet renews the file well before.
 TOKEN_SECONDS: Final = 3600
 
-_REQUESTS: Final = {
-    Mode.NATS: {"cpu": "10m", "memory": "32Mi"},
-    Mode.DAPR: {"cpu": "20m", "memory": "96Mi"},
+_COMMAND: Final = ("python", "-m", "sidecar")
+_SIZES: Final = {
+    Mode.NATS: {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "250m", "memory": "96Mi"}},
+    Mode.DAPR: {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
 }
-_LIMITS: Final = {
-    Mode.NATS: {"cpu": "250m", "memory": "96Mi"},
-    Mode.DAPR: {"cpu": "1", "memory": "256Mi"},
-}
+
+
+class Form(StrEnum):
+    """How the sidecar comes into the pod."""
+
+    #: An init container that goes on running; Kubernetes ends it after the application.
+    NATIVE = "native"
+    #: An init container that gets the first credentials, and an ordinary container that keeps them fresh.
+    CONTAINER = "container"
+    #: Only that init container, so that nothing keeps a Job from finishing.
+    INIT = "init"
 
 
 @dataclass(frozen=True)
@@ -51,16 +62,30 @@ class Plan:
     service_account: str
     app_id: str
     options: Options
+    form: Form
+    #: The pod ends by itself, as those of a Job do.
+    runs_to_completion: bool = False
 
 
-def ports_of(mode: Mode) -> tuple[int, ...]:
+def form_of(mode: Mode, settings: Injection, *, runs_to_completion: bool) -> Form:
+    """The form of the sidecar: a pod that runs to completion must not wait for an ordinary container of ours."""
+    if settings.native:
+        return Form.NATIVE
+    return Form.INIT if mode is Mode.NATS and runs_to_completion else Form.CONTAINER
+
+
+def ports_of(options: Options) -> tuple[int, ...]:
     """TCP ports of the pod that the sidecar listens on."""
-    return (HEALTH_PORT, DAPR_HTTP_PORT, DAPR_GRPC_PORT) if mode is Mode.DAPR else (HEALTH_PORT,)
+    if options.mode is Mode.DAPR:
+        return (options.health_port, DAPR_HTTP_PORT, DAPR_GRPC_PORT)
+    return (options.health_port,)
 
 
 def status(plan: Plan) -> str:
     """Value of the status annotation: what was done, and by which version."""
-    return json.dumps({"version": __version__, "mode": plan.options.mode, "network": plan.network})
+    return json.dumps(
+        {"version": __version__, "network": plan.network, "mode": plan.options.mode, "sidecar": plan.form}
+    )
 
 
 def application_env(mode: Mode, settings: Injection) -> list[Json]:
@@ -105,21 +130,24 @@ def volumes(plan: Plan, settings: Injection) -> list[Json]:
     ]
     if plan.options.mode is Mode.DAPR:
         added.append({"name": names.VOLUME_COMPONENTS, "emptyDir": in_memory})
+    if plan.options.mode is Mode.DAPR and plan.options.dapr_config is not None:
+        item = {"key": "config.yaml", "path": "config.yaml"}
+        added.append(
+            {
+                "name": names.VOLUME_DAPR_CONFIG,
+                "configMap": {"name": plan.options.dapr_config, "items": [item], "defaultMode": 0o444},
+            }
+        )
     return added
 
 
-def sidecar(plan: Plan, settings: Injection, pod_security: Mapping[str, Any], *, host_network: bool) -> Json:
-    """The sidecar's container; `pod_security` is the pod's own securityContext."""
-    mode = plan.options.mode
-    port: Json = {"name": HEALTH_PORT_NAME, "containerPort": HEALTH_PORT, "protocol": "TCP"}
-    if host_network:
+def sidecar(plan: Plan, settings: Injection, pod: Pod) -> Json:
+    """The sidecar's container, native or ordinary."""
+    port: Json = {"name": HEALTH_PORT_NAME, "containerPort": plan.options.health_port, "protocol": "TCP"}
+    if pod["spec"].get("hostNetwork"):
         # Written out, the scheduler keeps two such pods off the same node.
-        port["hostPort"] = HEALTH_PORT
-    container: Json = {
-        "name": names.SIDECAR_CONTAINER,
-        "image": settings.image,
-        "command": ["python", "-m", "sidecar"],
-        "env": sidecar_env(plan, settings),
+        port["hostPort"] = plan.options.health_port
+    container = _container(names.SIDECAR_CONTAINER, [], plan, settings, pod) | {
         "ports": [port],
         "startupProbe": {
             "httpGet": {"path": "/readyz", "port": HEALTH_PORT_NAME},
@@ -127,14 +155,34 @@ def sidecar(plan: Plan, settings: Injection, pod_security: Mapping[str, Any], *,
             "timeoutSeconds": 2,
             "failureThreshold": 600,
         },
-        "resources": {"requests": _REQUESTS[mode], "limits": _LIMITS[mode]},
-        "securityContext": _security(mode, pod_security),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _sidecar_mounts(mode),
     }
-    if settings.native:
+    if plan.form is Form.NATIVE:
         container["restartPolicy"] = "Always"
+    elif plan.options.mode is Mode.DAPR:
+        # kubelet starts the containers one after the other, and the next one only when this has ended.
+        container["lifecycle"] = {"postStart": {"exec": {"command": [*_COMMAND, "wait"]}}}
     return container
+
+
+def init_container(plan: Plan, settings: Injection, pod: Pod) -> Json:
+    """The init container that ends as soon as there are credentials, for clusters without native sidecars."""
+    return _container(names.INIT_CONTAINER, ["once"], plan, settings, pod)
+
+
+def _container(name: str, arguments: list[str], plan: Plan, settings: Injection, pod: Pod) -> Json:
+    mode, spec = plan.options.mode, pod["spec"]
+    return {
+        "name": name,
+        "image": plan.options.image or settings.image,
+        # An edge node must be able to start the pod again while it is cut off, whatever the image's tag is.
+        "imagePullPolicy": "IfNotPresent",
+        "command": [*_COMMAND, *arguments],
+        "env": sidecar_env(plan, settings),
+        "resources": resources.merge(_SIZES[mode], plan.options.sizes, spec.get("resources") or {}),
+        "securityContext": _security(mode, spec.get("securityContext") or {}),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": _sidecar_mounts(plan.options),
+    }
 
 
 def sidecar_env(plan: Plan, settings: Injection) -> list[Json]:
@@ -156,31 +204,46 @@ def sidecar_env(plan: Plan, settings: Injection) -> list[Json]:
         "EDGEFARM_AUDIENCE": settings.audience,
         "EDGEFARM_TOKEN_FILE": f"{TOKEN_DIR}/token",
         "EDGEFARM_CREDENTIALS_DIR": CREDENTIALS_DIR,
-        "EDGEFARM_HEALTH_PORT": str(HEALTH_PORT),
+        "EDGEFARM_HEALTH_PORT": str(plan.options.health_port),
+        "EDGEFARM_POLICY": plan.options.policy,
         "EDGEFARM_LOG_LEVEL": settings.log_level,
     }
     if plan.options.mode is Mode.DAPR:
-        port = plan.options.app_port
-        variables |= {
-            "EDGEFARM_COMPONENTS_DIR": COMPONENTS_DIR,
-            "EDGEFARM_LISTEN_ADDRESS": LISTEN_ADDRESS,
-            "EDGEFARM_DAPR_HTTP_PORT": str(DAPR_HTTP_PORT),
-            "EDGEFARM_DAPR_GRPC_PORT": str(DAPR_GRPC_PORT),
-            "EDGEFARM_DAPR_APP_ID": plan.app_id,
-            "EDGEFARM_DAPR_APP_PORT": None if port is None else str(port),
-            "EDGEFARM_DAPR_APP_PROTOCOL": plan.options.app_protocol,
-            "EDGEFARM_DAPR_LOG_LEVEL": plan.options.log_level,
-        }
+        variables |= _dapr_env(plan)
     return _env(variables | dict(settings.extra_env))
 
 
-def _sidecar_mounts(mode: Mode) -> list[Json]:
+def _dapr_env(plan: Plan) -> dict[str, str | Json | None]:
+    options = plan.options
+    # An ordinary container keeps its pod from finishing: there Dapr's own shutdown call ends the sidecar, too.
+    ends = plan.form is Form.CONTAINER and plan.runs_to_completion
+    return {
+        "EDGEFARM_COMPONENTS_DIR": COMPONENTS_DIR,
+        "EDGEFARM_LISTEN_ADDRESS": LISTEN_ADDRESS,
+        "EDGEFARM_DAPR_HTTP_PORT": str(DAPR_HTTP_PORT),
+        "EDGEFARM_DAPR_GRPC_PORT": str(DAPR_GRPC_PORT),
+        "EDGEFARM_DAPR_APP_ID": plan.app_id,
+        "EDGEFARM_DAPR_APP_PORT": _text(options.app_port),
+        "EDGEFARM_DAPR_APP_PROTOCOL": options.app_protocol,
+        "EDGEFARM_DAPR_APP_MAX_CONCURRENCY": _text(options.app_max_concurrency),
+        "EDGEFARM_DAPR_CONFIG": f"{DAPR_CONFIG_DIR}/config.yaml" if options.dapr_config else None,
+        "EDGEFARM_DAPR_API_LOGGING": "true" if options.api_logging else None,
+        "EDGEFARM_DAPR_LOG_LEVEL": options.log_level,
+        "EDGEFARM_DAPR_MAX_BODY_SIZE": options.max_body_size,
+        "EDGEFARM_DAPR_SHUTDOWN_SECONDS": _text(options.shutdown_seconds),
+        "EDGEFARM_DAPR_SHUTDOWN_ENDS": "true" if ends else None,
+    }
+
+
+def _sidecar_mounts(options: Options) -> list[Json]:
     mounts: list[Json] = [
         {"name": names.VOLUME_TOKEN, "mountPath": TOKEN_DIR, "readOnly": True},
         {"name": names.VOLUME_CREDENTIALS, "mountPath": CREDENTIALS_DIR},
     ]
-    if mode is Mode.DAPR:
+    if options.mode is Mode.DAPR:
         mounts.append({"name": names.VOLUME_COMPONENTS, "mountPath": COMPONENTS_DIR})
+    if options.mode is Mode.DAPR and options.dapr_config is not None:
+        mounts.append({"name": names.VOLUME_DAPR_CONFIG, "mountPath": DAPR_CONFIG_DIR, "readOnly": True})
     return mounts
 
 
@@ -211,6 +274,10 @@ def _security(mode: Mode, pod_security: Mapping[str, Any]) -> Json:
     if needs_group(mode, pod_security):
         security["runAsGroup"] = CREDENTIALS_GROUP
     return security
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def _from_pod(path: str) -> Json:

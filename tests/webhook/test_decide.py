@@ -195,7 +195,10 @@ def _owned(kind: str, owner: str, **metadata: Any) -> Json:
         (_owned("ReplicaSet", "lonely"), "lonely"),
         (_owned("StatefulSet", "store", name="store-0"), "store"),
         (_owned("DaemonSet", "collector"), "collector"),
-        (_owned("Job", "backup-29012345"), "backup-29012345"),
+        (_owned("Job", "import"), "import"),
+        # Every run of a CronJob has a Job of its own.
+        (_owned("Job", "backup-29012345"), "backup"),
+        (_owned("Job", "backup-2901234"), "backup-2901234"),
         ({"metadata": {"name": "bare"}, "spec": {}}, "bare"),
         ({"metadata": {"name": "bare.with.dots"}, "spec": {}}, "bare-with-dots"),
         ({"metadata": {"generateName": "made-"}, "spec": {}}, "made"),

@@ -13,6 +13,7 @@ from edgefarm import __version__, names
 from tests.webhook.conftest import SETTINGS, Json, env_of, injected, make_pod, operations_for, sidecar_of
 from webhook.annotations import Mode
 from webhook.inject import DEFAULT_CONTAINER
+from webhook.pod import is_ours
 from webhook.template import CREDENTIALS_DIR, HEALTH_PORT_NAME
 
 _APP: Json = {"name": "app", "image": "example/app:1"}
@@ -58,7 +59,7 @@ def pod(request: pytest.FixtureRequest) -> Json:
 
 
 def _others(pod: Json, kind: str) -> list[Json]:
-    return [item for item in pod["spec"].get(kind) or [] if item["name"] != names.SIDECAR_CONTAINER]
+    return [item for item in pod["spec"].get(kind) or [] if not is_ours(item)]
 
 
 def test_a_second_pass_over_the_result_is_empty(pod: Json, settings: Any) -> None:
@@ -122,15 +123,49 @@ def test_a_native_sidecar_is_the_first_init_container_and_starts_before_all_othe
     assert sidecar["command"] == ["python", "-m", "sidecar"]
 
 
-def test_a_classic_sidecar_is_an_ordinary_container_and_kubectl_still_means_the_application() -> None:
-    patched = injected(make_pod(), replace(SETTINGS, native=False))
-    assert patched["spec"]["containers"][0]["name"] == names.SIDECAR_CONTAINER
-    assert "restartPolicy" not in patched["spec"]["containers"][0]
-    assert "initContainers" not in patched["spec"]
-    assert patched["metadata"]["annotations"][DEFAULT_CONTAINER] == "app"
-    chosen = make_pod({DEFAULT_CONTAINER: "other"})
-    patched = injected(chosen, replace(SETTINGS, native=False))
-    assert patched["metadata"]["annotations"][DEFAULT_CONTAINER] == "other"
+CLASSIC = replace(SETTINGS, native=False)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_without_native_sidecars_an_init_container_gets_the_credentials_and_a_container_keeps_them(mode: Mode) -> None:
+    patched = injected(make_pod(mode=mode, initContainers=[_APP | {"name": "migrate"}]), CLASSIC)
+    first, second = patched["spec"]["initContainers"]
+    sidecar, app = patched["spec"]["containers"]
+    assert (first["name"], second["name"]) == (names.INIT_CONTAINER, "migrate")
+    assert (sidecar["name"], app["name"]) == (names.SIDECAR_CONTAINER, "app")
+    assert first["command"] == ["python", "-m", "sidecar", "once"]
+    assert not {"restartPolicy", "startupProbe", "ports", "lifecycle"} & first.keys()
+    assert first["env"] == sidecar["env"]
+    assert first["volumeMounts"] == sidecar["volumeMounts"]
+    assert "restartPolicy" not in sidecar
+    # The application finds daprd listening: kubelet starts it when this command has ended.
+    wait = {"postStart": {"exec": {"command": ["python", "-m", "sidecar", "wait"]}}}
+    assert sidecar.get("lifecycle") == (wait if mode is Mode.DAPR else None)
+
+
+def test_with_a_classic_sidecar_kubectl_still_means_the_application() -> None:
+    assert injected(make_pod(), CLASSIC)["metadata"]["annotations"][DEFAULT_CONTAINER] == "app"
+    chosen = injected(make_pod({DEFAULT_CONTAINER: "other"}), CLASSIC)
+    assert chosen["metadata"]["annotations"][DEFAULT_CONTAINER] == "other"
+
+
+@pytest.mark.parametrize("restart", ["Never", "OnFailure"])
+def test_without_native_sidecars_nothing_of_ours_keeps_a_job_in_mode_nats_from_finishing(restart: str) -> None:
+    patched = injected(make_pod(mode=Mode.NATS, restartPolicy=restart), CLASSIC)
+    assert [container["name"] for container in patched["spec"]["containers"]] == ["app"]
+    assert [container["name"] for container in patched["spec"]["initContainers"]] == [names.INIT_CONTAINER]
+    assert json.loads(patched["metadata"]["annotations"][names.ANNOTATION_STATUS])["sidecar"] == "init"
+    assert DEFAULT_CONTAINER not in patched["metadata"]["annotations"]
+    assert operations_for(patched, CLASSIC) == []
+
+
+@pytest.mark.parametrize("restart", ["Never", "OnFailure", "Always", None])
+def test_without_native_sidecars_a_job_in_mode_dapr_ends_the_sidecar_as_dapr_does(restart: str | None) -> None:
+    pod = make_pod(**({"restartPolicy": restart} if restart else {}))
+    ends = restart in ("Never", "OnFailure")
+    env = env_of(sidecar_of(injected(pod, CLASSIC)))
+    assert env.get("EDGEFARM_DAPR_SHUTDOWN_ENDS") == ("true" if ends else None)
+    assert "EDGEFARM_DAPR_SHUTDOWN_ENDS" not in env_of(sidecar_of(injected(pod)))
 
 
 def test_the_sidecar_gets_the_environment_of_the_contract() -> None:
@@ -266,7 +301,12 @@ def test_on_the_host_network_the_port_is_the_nodes_so_that_the_scheduler_keeps_t
 
 def test_the_status_says_what_was_done() -> None:
     status = injected(make_pod(mode=Mode.NATS))["metadata"]["annotations"][names.ANNOTATION_STATUS]
-    assert json.loads(status) == {"version": __version__, "mode": "nats", "network": "foo"}
+    assert json.loads(status) == {
+        "version": __version__,
+        "network": "foo",
+        "mode": "nats",
+        "sidecar": "native",
+    }
 
 
 @pytest.mark.parametrize("mode", list(Mode))
