@@ -46,7 +46,7 @@ class Application(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may do; bytes and seconds."""
+    """What clients may do; bytes and seconds."""
 
     body: int
     #: Request line and headers; the API server's are below one KiB.
@@ -59,6 +59,8 @@ class Limits:
     #: Between requests: longer than the API server keeps an idle connection (90 s), so that it is never we who close
     #: one that it is about to use.
     idle_seconds: float = 120.0
+    #: Above this many the connections of least use are closed: far more than API servers open.
+    connections: int = 1000
 
 
 def sentence(status: int, text: str, *headers: str) -> Response:
@@ -101,15 +103,15 @@ class Connection(asyncio.Protocol):
             self.in_request = True
             self.deadline = self._loop.time() + self._limits.request_seconds
         if not self._head_complete:
-            self._head_size += len(data)
+            self._received += len(data)  # the parser keeps a header to itself until it has all of it
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "this server offers no other protocol")
+            pass  # refused with the head of its request
         except httptools.HttpParserError:
-            self._refuse(400, "this is not HTTP/1.1")
-        if not self._head_complete and self._head_size > self._limits.head:
-            self._refuse(431, f"the headers are larger than {self._limits.head} bytes")
+            self._refuse(400, _NOT_HTTP)
+        if not self._head_complete and self._received > self._limits.head:
+            self._refuse_head()
 
     def pause_writing(self) -> None:
         """The client does not read its answers: it gets no more, and not for ever."""
@@ -128,12 +130,16 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.lower()] = value
+        self._head_size += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
         self._head_complete = True
-        head_size = len(self._url) + sum(len(name) + len(value) for name, value in self._headers.items())
-        if head_size > self._limits.head:
-            self._refuse(431, f"the headers are larger than {self._limits.head} bytes")
+        if self._head_size + len(self._url) > self._limits.head:
+            self._refuse_head()
+        elif self._parser.should_upgrade():
+            self._refuse(400, "this server offers no other protocol")
+        elif self._parser.get_http_version() not in _VERSIONS:
+            self._refuse(400, _NOT_HTTP)
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -190,9 +196,12 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_complete = False
-        self._head_size = 0
+        self._head_size = self._received = 0
         self._body: list[bytes] = []
         self._body_size = 0
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"the headers are larger than {self._limits.head} bytes")
 
     def _refuse_body(self) -> None:
         self._refuse(413, f"the body is larger than {self._limits.body} bytes")
@@ -216,4 +225,6 @@ class Connection(asyncio.Protocol):
 
 
 OnChange = Callable[[Connection], None]
+_NOT_HTTP: Final = "this is not HTTP/1.1"
+_VERSIONS: Final = ("1.1", "1.0")
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}

@@ -10,8 +10,6 @@ from typing import Final
 
 from webhook.http1 import Application, Connection, Limits
 
-#: Above this many connections those that are of least use are closed: far more than API servers open.
-MAX_CONNECTIONS: Final = 1000
 _BACKLOG: Final = 1024
 #: A TLS handshake that takes longer is given up.
 _HANDSHAKE_SECONDS: Final = 5.0
@@ -38,6 +36,11 @@ class Server:
     def started(self) -> bool:
         """Whether it listens."""
         return self._listener is not None
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
 
     async def start(self, host: str, port: int) -> None:
         """Begin to listen; raises OSError when the address cannot be had."""
@@ -78,7 +81,7 @@ class Server:
 
     def _opened(self, connection: Connection) -> None:
         connection.last_request = self._draining
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if len(self._connections) >= self._limits.connections:
             # Whoever has not asked anything yet goes first, then whoever has been silent for longest.
             min(self._connections, key=lambda other: (other.answered > 0, other.deadline)).abort()
         self._connections.add(connection)
