@@ -17,9 +17,17 @@ from localcluster.stack import Authority, OpenBao
 from reconciler.adapters.kube import KubeClient
 from reconciler.ports import NETWORK, POLICY, SERVICE_ACCOUNT, Kind, Object
 from reconciler.settings import KubernetesSettings
+from tests.conftest import running_openbao
 from tests.reconciler.world import Reconciler, World, install_definitions, make_namespace, running
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def openbao(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[OpenBao]:
+    """A server of this area's own, because its bootstrap must stay as it is."""
+    with running_openbao(tmp_path_factory, authority) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from reconciler.adapters.kube import KubeClient
 from reconciler.bootstrap import BootstrapResult, BootstrapSettings, bootstrap
 from reconciler.ports import NAMESPACE
 from reconciler.settings import Settings, read_kubernetes_settings, read_settings
+from tests.conftest import running_openbao
 from tests.vault.reviewer import TokenReviewer
 
 
@@ -32,6 +33,13 @@ class BootstrappedVault:
     @property
     def settings(self) -> VaultSettings:
         return self.admin.settings
+
+
+@pytest.fixture(scope="session")
+def openbao(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[OpenBao]:
+    """A server of this area's own, because its bootstrap must stay as it is."""
+    with running_openbao(tmp_path_factory, authority) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ def test_a_pod_needs_four_variables_and_has_defaults_for_the_rest() -> None:
     settings = read_settings(POD)
     assert settings.namespace == "network"
     assert (settings.kubernetes.host, settings.kubernetes.port) == ("10.0.0.1", 443)
-    assert (settings.health_port, settings.workers, settings.log_level) == (8080, 4, "info")
+    assert (settings.health_port, settings.workers, settings.log_level) == (8080, 16, "info")
     assert settings.election.lease_duration == timedelta(seconds=15)
 
 
