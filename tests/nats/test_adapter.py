@@ -104,7 +104,7 @@ async def test_expired_credentials_are_replaced_by_a_new_login(hub: Hub) -> None
     logins: list[Credentials] = []
 
     async def short_lived() -> Credentials:
-        logins.append(make_user(hub.operator.system.public, hub.operator.controller, lifetime=1))
+        logins.append(make_user(hub.operator.system.public, hub.operator.controller, lifetime=2))
         return logins[-1]
 
     client = SystemClient(hub.urls, short_lived, ca_bundle=hub.authority.pem)
