@@ -11,13 +11,14 @@ import structlog
 from edgefarm.errors import EdgefarmError
 from localcluster.client import CUSTOM_RESOURCE_DEFINITIONS, Client, Json, Resource
 from localcluster.informer import Informer, key_of
+from localcluster.workloads.cascade import Item, cascade
 
 _RETRY_SECONDS: Final = 1.0
 _log = structlog.get_logger()
 
 
 class GarbageCollector:
-    """Watches the given resources and all custom resources; background deletion only."""
+    """Watches the given resources and all custom resources."""
 
     def __init__(self, client: Client, informers: Iterable[Informer]) -> None:
         self._client = client
@@ -36,6 +37,7 @@ class GarbageCollector:
                 self._follow_definitions()
                 try:
                     await self._collect()
+                    await cascade(self._client, self._items())
                 except EdgefarmError as error:
                     _log.info("garbage not collected", error=str(error))
                     self._moved.set()
@@ -63,6 +65,9 @@ class GarbageCollector:
         for resource in self._custom_tasks.keys() - defined:
             self._custom_tasks.pop(resource).cancel()
             del self._informers[resource]
+
+    def _items(self) -> list[Item]:
+        return [(informer.resource, item) for informer in self._informers.values() for item in informer.items.values()]
 
     async def _collect(self) -> None:
         uids = {item["metadata"]["uid"] for informer in self._informers.values() for item in informer.items.values()}

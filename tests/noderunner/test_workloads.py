@@ -177,6 +177,19 @@ async def test_what_has_lost_all_owners_is_collected(kube: Client, namespace: st
     assert await kube.find(SECRETS, "free", namespace) is not None
 
 
+async def test_kubectl_deletes_a_deployment_after_its_pods_or_without_them(
+    kube: Client, kubeconfig: Path, namespace: str, nodes: Nodes
+) -> None:
+    for name in ("first", "second"):
+        await kube.create(DEPLOYMENTS, workload("Deployment", name, container(SLEEP)), namespace)
+        await kube.wait_for(DEPLOYMENTS, name, namespace, until=has_condition("Available"))
+    await _kubectl(kubeconfig, namespace, "delete", "deployment/first", "--cascade=foreground", "--timeout=30s")
+    assert await pods_of(kube, namespace, "first") == []
+    await _kubectl(kubeconfig, namespace, "delete", "deployment/second", "--cascade=orphan", "--timeout=30s")
+    assert await kube.find(DEPLOYMENTS, "second", namespace) is None
+    assert [is_ready(entry) for entry in await pods_of(kube, namespace, "second")] == [True]
+
+
 async def test_a_service_has_the_addresses_of_its_pods_or_an_event_why_not(
     kube: Client, namespace: str, nodes: Nodes
 ) -> None:
