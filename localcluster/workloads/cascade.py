@@ -30,10 +30,10 @@ async def cascade(client: Client, items: Iterable[Item]) -> None:
         elif FOREGROUND in finalizers and not dependents:
             await _finish(client, resource, item, FOREGROUND)
         elif FOREGROUND in finalizers:
-            for kind, dependent in dependents:
-                if "deletionTimestamp" not in dependent["metadata"]:
-                    namespace, name = key_of(dependent)
-                    await client.delete(kind, name, namespace, uid=dependent["metadata"]["uid"])
+            for kind, waiting in dependents:
+                if "deletionTimestamp" not in waiting["metadata"]:
+                    namespace, name = key_of(waiting)
+                    await client.delete(kind, name, namespace, uid=waiting["metadata"]["uid"])
 
 
 def _depends(item: Json, uid: str) -> bool:
