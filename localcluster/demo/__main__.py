@@ -59,7 +59,8 @@ async def _run(arguments: argparse.Namespace) -> int:
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background jobs with it ignored
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     folder = _make_folder(arguments)
     report = Report(JsonOutput() if arguments.json else TextOutput())
     try:

@@ -21,7 +21,8 @@ from localcluster.demo.credentials import connection, credentials_of
 from localcluster.demo.observer import POLICIES, Observer, eventually
 from localcluster.demo.report import CheckFailed
 from localcluster.node.images import EXAMPLES_IMAGE
-from localcluster.platform import ROOT, read_manifests
+from localcluster.platform import ROOT
+from localcluster.stack import find_program
 from reconciler.desired.account import Envelope, account_public, claims_of, scoped_keys
 
 EXAMPLE: Final = ROOT / "examples" / "quickstart"
@@ -55,14 +56,12 @@ class Demo:
         self.kube = self.platform.kube
 
     async def apply_example(self) -> str:
-        """Everything in examples/quickstart, as `kubectl apply -f` does."""
-        files = sorted(EXAMPLE.glob("*.yaml"))
-        for path in files:
-            objects = await self.kube.apply(read_manifests(path.read_text()))
-            for obj in objects:
-                self.note(f"    {obj['kind']} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}")
+        """`kubectl apply -f examples/quickstart`."""
+        applied = await self._kubectl("apply", "-f", str(EXAMPLE))
+        for line in applied:
+            self.note(f"    {line}")
         await self._start_intruder()
-        return f"applied {', '.join(path.name for path in files)}; and a pod in a namespace that no network lists"
+        return f"kubectl applied {len(applied)} objects; and a pod in a namespace that no network lists"
 
     async def network_is_ready(self) -> str:
         """Network foo is Ready, and every server has stored exactly the account that its objects ask for."""
@@ -167,9 +166,8 @@ class Demo:
         await eventually("the connection is cut within 2 s", lambda: self._disconnected(key), within=2)
         cut = time.monotonic() - started
         before = await self._sensor_at_dashboard()
-        objects = read_manifests((EXAMPLE / "2-policies.yaml").read_text())
         started = time.monotonic()
-        await self.kube.apply([obj for obj in objects if obj["metadata"]["name"] == "sensor"])
+        await self._kubectl("apply", "-f", str(EXAMPLE / "2-policies.yaml"))
         await eventually("the sensor is back", lambda: self._count_above(before["count"]), within=30)
         after = await self._sensor_at_dashboard()
         if after["missing"]:
@@ -226,6 +224,21 @@ class Demo:
         )
 
     # -- what the steps look at --------------------------------------------------------------------------------------
+
+    async def _kubectl(self, *arguments: str) -> list[str]:
+        """Run the real kubectl; the lines that it printed."""
+        process = await asyncio.create_subprocess_exec(
+            find_program("kubectl"),
+            "--kubeconfig",
+            str(self.platform.api.kubeconfig),
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        if process.returncode:
+            raise CheckFailed(f"kubectl {arguments[0]}: {errors.decode().strip()}")
+        return output.decode().splitlines()
 
     async def _ready_network(self, name: str) -> Json | None:
         network = await self.observer.network(name)
