@@ -1,4 +1,7 @@
-"""Composition root of the webhook: `python -m webhook` reads the environment, serves, and drains on SIGTERM."""
+"""Composition root of the webhook: `python -m webhook` reads the environment, serves, and drains on SIGTERM.
+
+`python -m webhook inject` is the offline command beside it.
+"""
 
 from __future__ import annotations
 
@@ -77,6 +80,10 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
 
 def main() -> int:
     """Exit status: 0 after a signal, 2 when the environment is wrong, 3 when a port cannot be had."""
+    if sys.argv[1:2] == ["inject"]:
+        from webhook import inject_command
+
+        return inject_command.main(sys.argv[2:])
     _parse_arguments()
     try:
         settings = Settings.read(os.environ)
@@ -101,7 +108,8 @@ def _parse_arguments() -> None:
     width = max(len(name) for name, _, _ in VARIABLES)
     parser = argparse.ArgumentParser(
         prog="webhook",
-        description="Mutating admission webhook of edgefarm-network. It is configured by environment variables:",
+        description="Mutating admission webhook of edgefarm-network, configured by environment variables (see below). "
+        "`webhook inject --help` explains the offline command.",
         epilog="\n".join(f"  {name:<{width}}  {meaning} ({default})" for name, default, meaning in VARIABLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
