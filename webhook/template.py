@@ -6,11 +6,12 @@ docs/injection.md says why each member is there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
+
+import orjson
 
 from edgefarm import __version__, names
 from webhook import resources
@@ -83,9 +84,8 @@ def ports_of(options: Options) -> tuple[int, ...]:
 
 def status(plan: Plan) -> str:
     """Value of the status annotation: what was done, and by which version."""
-    return json.dumps(
-        {"version": __version__, "network": plan.network, "mode": plan.options.mode, "sidecar": plan.form}
-    )
+    value = {"version": __version__, "network": plan.network, "mode": plan.options.mode, "sidecar": plan.form}
+    return orjson.dumps(value).decode()
 
 
 def application_env(mode: Mode, settings: Injection) -> list[Json]:
