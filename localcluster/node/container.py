@@ -7,7 +7,7 @@ import contextlib
 import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from edgefarm.errors import EdgefarmError
 from localcluster.client import Json
@@ -16,6 +16,9 @@ from localcluster.node.images import UnknownImage
 from localcluster.node.launcher import Command, Launcher, RunningProcess
 from localcluster.node.probes import ProbeSpec, ProbeTarget, check
 from localcluster.node.sources import MissingSource
+
+#: kubelet does not limit a hook.
+_HOOK_SECONDS: Final = 86_400.0
 
 
 class Restart(enum.Enum):
@@ -91,6 +94,9 @@ class Container:
         self.view = ContainerView(spec["name"], spec.get("image", ""), restarts=restarts)
         self.started = asyncio.Event()
         """Set once the startup probe has succeeded for the first time."""
+        self.post_started = asyncio.Event()
+        """Set once the postStart hook of the first start has ended, however; at once where there is none."""
+        self._post_start = (spec.get("lifecycle") or {}).get("postStart", {}).get("exec")
         self._host = host
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -103,6 +109,8 @@ class Container:
         return bool(self.spec.get("restartPolicy") == "Always")
 
     def launch(self, restart: Restart) -> None:
+        if not self._post_start:
+            self.post_started.set()
         self._task = asyncio.create_task(self._run(restart), name=f"container {self.view.name}")
 
     async def finished(self) -> int:
@@ -127,6 +135,7 @@ class Container:
         while not self._stop.is_set():
             began = clock()
             code = await self._run_once()
+            self.post_started.set()
             if code is not None:
                 if self._stop.is_set() or not restart.wanted(code):
                     return
@@ -184,6 +193,13 @@ class Container:
             await self._host.event("Failed", f"container {self.view.name}: {message}")
 
     async def _probe(self, process: RunningProcess, target: ProbeTarget) -> None:
+        if self._post_start:
+            problem = await target.execute(list(self._post_start["command"]), _HOOK_SECONDS)
+            if problem:
+                await self._host.event("FailedPostStartHook", problem)
+                await process.stop(self._host.timing.grace_max)
+                return
+            self.post_started.set()
         startup, liveness, readiness = (
             ProbeSpec.of(self.spec, kind) for kind in ("startupProbe", "livenessProbe", "readinessProbe")
         )

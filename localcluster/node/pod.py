@@ -135,6 +135,8 @@ class PodWorker:
         self._initialized = True
         for container in self._main:
             container.launch(restart)
+            # As the kubelet: the next container is not started before this one's hook has ended.
+            await container.post_started.wait()
         codes = [await container.finished() for container in self._main]
         await self._finish("Failed" if any(codes) else "Succeeded")
 
