@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from edgefarm import names
+from edgefarm.errors import InvalidResource
 from webhook import meshes
 from webhook import pod as pods
 from webhook.pod import Container, Pod
@@ -37,6 +38,8 @@ DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 
 def inject(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
     """Operations that put the sidecar of `plan` into the pod; empty when nothing is missing.
+
+    Raises InvalidResource for a variable without a name, which `check_shape` does not look for.
 
     Containers are changed before the sidecar is inserted, so that their positions are those of the pod that came in.
     """
@@ -83,8 +86,11 @@ def _add_missing(present: Any, path: str, wanted: list[Json], key: str = "name")
         if wanted:
             yield {"op": "add", "path": path, "value": wanted}
         return
-    # Pods with thousands of variables exist: this looks at each of them once and builds nothing.
-    missing = {item[key] for item in wanted}.difference(map(itemgetter(key), present))
+    try:
+        # Pods with thousands of variables exist: this looks at each of them once and builds nothing.
+        missing = {item[key] for item in wanted}.difference(map(itemgetter(key), present))
+    except (KeyError, TypeError):
+        raise InvalidResource(path, f"holds something without a {key}") from None
     for item in wanted:
         if item[key] in missing:
             yield {"op": "add", "path": f"{path}/-", "value": item}

@@ -6,7 +6,6 @@ A pod stays the JSON that came in: nothing here converts, copies or drops a memb
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from operator import itemgetter
 from typing import Any, Final, TypedDict, cast
 
 from edgefarm import names
@@ -146,7 +145,8 @@ def has_sidecar(pod: Pod) -> bool:
 def _check_container(container: Mapping[str, Any], path: str) -> None:
     if not isinstance(container.get("name"), str):
         raise InvalidResource(f"{path}.name", "is no text or missing")
-    _named(container.get("env"), f"{path}.env")
+    # Pods with thousands of variables exist: `inject` looks at them, once.
+    _list(container.get("env"), f"{path}.env")
     _named(container.get("volumeMounts"), f"{path}.volumeMounts", ("name", "mountPath"))
     _named(container.get("volumeDevices"), f"{path}.volumeDevices", ("devicePath",))
     for port_path, port in _items(container.get("ports"), f"{path}.ports"):
@@ -154,15 +154,10 @@ def _check_container(container: Mapping[str, Any], path: str) -> None:
 
 
 def _named(value: object, path: str, members: tuple[str, ...] = ("name",)) -> None:
-    items = _list(value, path)
-    for member in members:
-        try:
-            # Pods with thousands of variables exist: `join` looks at all texts without a step of Python for each.
-            "".join(map(itemgetter(member), items))
-        except (TypeError, KeyError, IndexError):
-            for index, item in enumerate(items):
-                if not isinstance(item, dict) or not isinstance(item.get(member), str):
-                    raise InvalidResource(f"{path}[{index}].{member}", "is no text or missing") from None
+    for item_path, item in _items(value, path):
+        for member in members:
+            if not isinstance(item.get(member), str):
+                raise InvalidResource(f"{item_path}.{member}", "is no text or missing")
 
 
 def _items(value: object, path: str) -> Iterable[tuple[str, Mapping[str, Any]]]:

@@ -71,7 +71,10 @@ def read(body: bytes, content_type: str) -> Request:
 
 
 def answer(request: Request, settings: Injection) -> Answer:
-    """Decide about the request and write the AdmissionReview that answers it; the same for a dry run."""
+    """Decide about the request and write the AdmissionReview that answers it; the same for a dry run.
+
+    Raises InvalidReview when the pod turns out to be none.
+    """
     if request.pod is None:
         decision: Decision = skip(Reason.NOT_FOR_US, what=request.what)
     else:
@@ -81,7 +84,10 @@ def answer(request: Request, settings: Injection) -> Answer:
     if isinstance(decision, Deny):
         response["status"] = {"code": 403, "reason": "Forbidden", "message": decision.sentence}
     elif isinstance(decision, Inject) and request.pod is not None:
-        patch = _patch(inject(request.pod, decision.plan, settings))
+        try:
+            patch = _patch(inject(request.pod, decision.plan, settings))
+        except InvalidResource as error:
+            raise _no_pod(error) from error
         if decision.warnings:
             response["warnings"] = list(decision.warnings)
     return Answer(decision, b"%b%b%b}}" % (_HEAD, orjson.dumps(response)[:-1], patch))
@@ -91,7 +97,7 @@ def _pod_request(uid: str, request: Mapping[str, Any]) -> Request:
     try:
         pod = check_shape(request.get("object"))
     except InvalidResource as error:
-        raise InvalidReview(400, f"the request's object is not a pod: {error}") from error
+        raise _no_pod(error) from error
     metadata = pod.get("metadata", {})
     # A pod made from a bare manifest may name no namespace; the request always does.
     namespace = _text(request, "namespace") or metadata.get("namespace", "")
@@ -99,6 +105,10 @@ def _pod_request(uid: str, request: Mapping[str, Any]) -> Request:
         raise InvalidReview(400, "the request names no namespace")
     name = metadata.get("name") or metadata.get("generateName") or ""
     return Request(uid, namespace[:_NAME_LENGTH], name[:_NAME_LENGTH], _dry(request), pod)
+
+
+def _no_pod(error: InvalidResource) -> InvalidReview:
+    return InvalidReview(400, f"the request's object is not a pod: {error}")
 
 
 def _other_than_pod_creation(request: Mapping[str, Any]) -> str:
