@@ -58,7 +58,8 @@ async def serve(settings: Settings, log: structlog.stdlib.BoundLogger) -> None:
     follower = asyncio.create_task(certificates.follow(has_certificate))
     await _first(stop.wait(), has_certificate.wait())
     if not stop.is_set():
-        await admission.start(settings.host, settings.port)
+        # Shared, so that with hostNetwork a new replica can start on the node of the one that it follows.
+        await admission.start(settings.host, settings.port, shared=True)
         await stop.wait()
         log.info("draining", seconds=settings.drain_seconds)
         admission.drain()

@@ -42,8 +42,11 @@ class Server:
         """How many are open."""
         return len(self._connections)
 
-    async def start(self, host: str, port: int) -> None:
-        """Begin to listen; raises OSError when the address cannot be had."""
+    async def start(self, host: str, port: int, *, shared: bool = False) -> None:
+        """Begin to listen; raises OSError when the address cannot be had.
+
+        A shared port may be had by several processes of one user: the kernel spreads new connections over them.
+        """
         loop = asyncio.get_running_loop()
         tls = self._context is not None
         self._listener = await loop.create_server(
@@ -51,6 +54,7 @@ class Server:
             host,
             port,
             backlog=_BACKLOG,
+            reuse_port=shared,
             ssl=self._context,
             ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
             ssl_shutdown_timeout=_GOODBYE_SECONDS if tls else None,

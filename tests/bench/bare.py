@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import sys
 
 import orjson
@@ -28,12 +29,14 @@ async def mutate(request: Request) -> Response:
 
 
 def main() -> None:
-    """Serve on loopback until SIGTERM."""
+    """Serve on loopback until SIGTERM; several processes may share the port."""
     port, certificate, key = sys.argv[1:]
-    uvicorn.run(
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("127.0.0.1", int(port)))
+    config = uvicorn.Config(
         Starlette(routes=[Route("/mutate", mutate, methods=["POST"])]),
-        host="127.0.0.1",
-        port=int(port),
         loop="uvloop",
         http="httptools",
         lifespan="off",
@@ -42,6 +45,7 @@ def main() -> None:
         ssl_certfile=certificate,
         ssl_keyfile=key,
     )
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgefarm import names
-from localcluster.process import LocalProcess, accepts, free_port
+from localcluster.process import LocalProcess, free_port
 from localcluster.stack import Authority
 from tests.bench import wrk
 
@@ -30,6 +31,10 @@ _PEER: Final = "bare Starlette"
 #: Case and number of environment variables: 1.8 KB, 84 KB and 1 MB of pod.
 _PODS: Final = {"1.8 KB": 8, "84 KB": 2000, "1 MB": 24_000}
 _CONNECTIONS: Final = (1, 8, 64)
+#: One worker, and as many as are deployed: a replica is one worker, and there are two.
+_REPLICAS: Final = (1, 2)
+#: State of a listening socket in /proc/net/tcp.
+_LISTEN: Final = "0A"
 _MEMORY_REQUESTS: Final = 200_000
 #: metric, unit, attribute of a run
 _METRICS: Final = (
@@ -43,7 +48,7 @@ _METRICS: Final = (
 
 @dataclass(frozen=True)
 class Server:
-    """A process under test: where it listens, and all processes that do its work."""
+    """What is under test: where it listens, and all processes that do its work."""
 
     port: int
     pids: list[int]
@@ -56,13 +61,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="runs per case and server; medians are printed")
     parser.add_argument("--pods", nargs="*", default=list(_PODS), choices=list(_PODS))
     parser.add_argument("--connections", nargs="*", type=int, default=list(_CONNECTIONS))
+    parser.add_argument("--replicas", nargs="*", type=int, default=list(_REPLICAS), help="processes on one port")
     parser.add_argument("--memory", action="store_true", help=f"only: memory over {_MEMORY_REQUESTS:,} requests")
     options = parser.parse_args()
     wrk.check_installed()
     with tempfile.TemporaryDirectory(prefix="edgefarm-bench-") as name:
         bench = _Bench(Path(name), options.seconds, options.rounds)
         if not options.memory:
-            bench.compare(options.pods, options.connections)
+            for replicas in options.replicas:
+                bench.compare(replicas, options.pods, options.connections)
         bench.memory()
 
 
@@ -76,20 +83,21 @@ class _Bench:
         for pod, count in _PODS.items():
             self._bodies[pod].write_bytes(json.dumps(make_review(count), separators=(",", ":")).encode())
 
-    def compare(self, pods: list[str], connections: list[int]) -> None:
-        """Every case: ours and the bare application in turn."""
+    def compare(self, replicas: int, pods: list[str], connections: list[int]) -> None:
+        """Every case with so many processes each: ours and the bare application in turn."""
+        workers = "1 worker" if replicas == 1 else f"{replicas} workers"
         with ExitStack() as running:
-            ours = running.enter_context(self._webhook())
-            bare = running.enter_context(self._bare())
+            ours = running.enter_context(self._webhook(replicas))
+            bare = running.enter_context(self._bare(replicas))
             for pod in pods:
                 for count in connections:
                     runs = [(self._run(ours, pod, count), self._run(bare, pod, count)) for _ in range(self._rounds)]
-                    self._report(f"{pod} pod, {count} connections", runs)
+                    self._report(f"{pod} pod, {count} connections, {workers}", runs)
 
     def memory(self) -> None:
         """Memory after a tenth and after all of many requests."""
         pod, done = next(iter(_PODS)), 0
-        with self._webhook() as server:
+        with self._webhook(1) as server:
             early = 0
             while done < _MEMORY_REQUESTS:
                 done += self._run(server, pod, 8).requests
@@ -119,7 +127,7 @@ class _Bench:
         _print(case, "generator_busy", "cores", statistics.median(run.generator_busy for run in ours))
 
     @contextmanager
-    def _webhook(self) -> Iterator[Server]:
+    def _webhook(self, replicas: int) -> Iterator[Server]:
         folder = self._folder / "certificates"
         folder.mkdir(exist_ok=True)
         (folder / "tls.crt").write_bytes(self._certificate.read_bytes())
@@ -132,29 +140,54 @@ class _Bench:
             "EDGEFARM_CA_FILE": str(self._authority.certificate),
             "EDGEFARM_WEBHOOK_HOST": "127.0.0.1",
             "EDGEFARM_WEBHOOK_PORT": str(port),
-            "EDGEFARM_WEBHOOK_HEALTH_PORT": str(free_port()),
             "EDGEFARM_WEBHOOK_CERT_DIR": str(folder),
             "EDGEFARM_WEBHOOK_DRAIN": "0s",
         }
-        with self._process("webhook", [sys.executable, "-m", "webhook"], port, environment) as server:
-            yield server
+        with ExitStack() as running:
+            pids = []
+            for number in range(replicas):
+                health = free_port()
+                process = self._start(
+                    f"webhook-{number}",
+                    [sys.executable, "-m", "webhook"],
+                    environment | {"EDGEFARM_WEBHOOK_HEALTH_PORT": str(health)},
+                )
+                running.callback(process.stop)
+                process.wait_until(lambda health=health: _is_ready(health), "ready")  # type: ignore[misc]
+                pids.append(process.pid)
+            yield Server(port, pids)
 
     @contextmanager
-    def _bare(self) -> Iterator[Server]:
+    def _bare(self, replicas: int) -> Iterator[Server]:
         port = free_port()
         command = [sys.executable, "-m", "tests.bench.bare", str(port), str(self._certificate), str(self._key)]
-        with self._process("bare", command, port, {}) as server:
-            yield server
+        with ExitStack() as running:
+            pids = []
+            for number in range(replicas):
+                process = self._start(f"bare-{number}", command, {})
+                running.callback(process.stop)
+                process.wait_until(lambda pid=process.pid: _listens(pid), "listening")  # type: ignore[misc]
+                pids.append(process.pid)
+            yield Server(port, pids)
 
-    @contextmanager
-    def _process(self, name: str, command: list[str], port: int, environment: dict[str, str]) -> Iterator[Server]:
+    def _start(self, name: str, command: list[str], environment: dict[str, str]) -> LocalProcess:
         environment = {"PATH": os.environ["PATH"]} | environment
-        process = LocalProcess.start(name, command, log=self._folder / f"{name}.log", env=environment)
-        try:
-            process.wait_until(lambda: accepts("127.0.0.1", port), "listening")
-            yield Server(port, wrk.family(process.pid))
-        finally:
-            process.stop()
+        return LocalProcess.start(name, command, log=self._folder / f"{name}.log", env=environment)
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _listens(pid: int) -> bool:
+    """Whether this process of several on one port has a listening socket."""
+    sockets = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[3] == _LISTEN and f"socket:[{row[9]}]" in sockets for row in rows)
 
 
 def make_review(variables: int) -> Json:

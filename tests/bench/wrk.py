@@ -86,12 +86,6 @@ def run(script: Path, body: Path, port: int, pids: list[int], *, connections: in
     )
 
 
-def family(pid: int) -> list[int]:
-    """A process and its direct children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *map(int, children)]
-
-
 def resident(pids: list[int]) -> int:
     """Resident memory in KiB, shared pages divided among their users."""
     total = 0
