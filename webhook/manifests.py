@@ -67,11 +67,12 @@ def _outcome(obj: Json, settings: Injection, namespace: str) -> Outcome:
     made = {**holder, "metadata": {**(inner or {}), "ownerReferences": [owner]}} if is_template else holder
     try:
         pod = check_shape(made)
+        decision = decide(pod, str(metadata.get("namespace") or namespace), settings)
+        operations = inject(pod, decision.plan, settings) if isinstance(decision, Inject) else []
     except InvalidResource as error:
         raise InvalidResource(title, str(error)) from error
-    decision = decide(pod, str(metadata.get("namespace") or namespace), settings)
-    if isinstance(decision, Inject):
-        patch.apply(made, _copy(inject(pod, decision.plan, settings), title))
+    if operations:
+        patch.apply(made, _copy(operations, title))
         if is_template:
             del made["metadata"]["ownerReferences"]
             holder["metadata"] = made["metadata"]

@@ -203,6 +203,10 @@ def test_shared_yaml_anchors_and_times_stay_what_they_are(run: Any) -> None:
             b"kind: Pod\nmetadata: {labels: {a: true}}\nspec: {containers: [{name: a}]}",
             "metadata.labels['a']: is no text",
         ),
+        (
+            b"kind: Pod\nmetadata: {name: p, labels: {network.edgefarm.io: a}}\nspec: {containers: [{name: a, env: [5]}]}",
+            "Pod/p: ",
+        ),
         (b"kind: Pod\nmetadata: []\nspec: {containers: [{name: a}]}", "metadata: is no object"),
         (b"kind: List\nitems: [1]", "has an item that is no object"),
         (b"kind: !!set {a}", "document 1: is no Kubernetes object"),
