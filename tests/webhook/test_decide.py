@@ -183,6 +183,24 @@ def test_a_misspelt_annotation_gives_a_short_warning() -> None:
     assert len(warning) < 120
 
 
+@pytest.mark.parametrize(
+    ("mode", "native", "restart", "warned"),
+    [
+        (Mode.DAPR, False, "Never", True),
+        (Mode.DAPR, False, "OnFailure", True),
+        (Mode.DAPR, False, "Always", False),
+        (Mode.DAPR, True, "Never", False),
+        (Mode.NATS, False, "Never", False),
+    ],
+)
+def test_a_job_that_must_end_its_sidecar_itself_gives_a_warning(
+    mode: Mode, native: bool, restart: str, warned: bool
+) -> None:
+    decision = decision_on(make_pod(mode=mode, restartPolicy=restart), settings=replace(SETTINGS, native=native))
+    assert isinstance(decision, Inject)
+    assert any("/v1.0/shutdown" in warning for warning in decision.warnings) is warned
+
+
 def _owned(kind: str, owner: str, **metadata: Any) -> Json:
     reference = {"kind": kind, "name": owner, "controller": True}
     return {"metadata": {"generateName": f"{owner}-", "ownerReferences": [reference]} | metadata, "spec": {}}

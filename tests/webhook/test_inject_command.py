@@ -204,7 +204,8 @@ def test_shared_yaml_anchors_and_times_stay_what_they_are(run: Any) -> None:
             "metadata.labels['a']: is no text",
         ),
         (
-            b"kind: Pod\nmetadata: {name: p, labels: {network.edgefarm.io: a}}\nspec: {containers: [{name: a, env: [5]}]}",
+            b"kind: Pod\nmetadata: {name: p, labels: {network.edgefarm.io: a}}\n"
+            b"spec: {containers: [{name: a, env: [5]}]}",
             "Pod/p: ",
         ),
         (b"kind: Pod\nmetadata: []\nspec: {containers: [{name: a}]}", "metadata: is no object"),
