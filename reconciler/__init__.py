@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The controller: turns Networks and Policies into NATS accounts, signing keys and grants in Vault."""

@@ -82,8 +82,9 @@ class Convergence:
         grants = [make.grant(holder, key.signing()) for key in keys for holder in blueprint.holders(key.member)]
         writes = grant_writes(grants, found.grants.without(leaving.roles))
         await vault.write_grants(writes)
-        await vault.delete_documents(leaving.documents)
+        # Keys before documents: a Policy made again under an old name must find that the key has served others.
         await vault.delete_keys(orphaned_keys(blueprint.name, found.keys, key_of.values()))
+        await vault.delete_documents(leaving.documents)
         if account_before is not None and account_before != account:
             await self._accounts.delete([account_before])
         return Converged(

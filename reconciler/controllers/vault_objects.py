@@ -104,12 +104,16 @@ class NetworkVault:
         await all_of([self._vault.call(Vault.delete_role, role) for role in wanted])
 
     async def write_grants(self, writes: GrantWrites) -> None:
-        """Bring policies, roles and documents into their wanted state."""
+        """Bring documents, policies and roles into their wanted state.
+
+        Documents come first: they tell a later pass whose key has to be replaced when somebody leaves, so there must be
+        one before anything can be signed.
+        """
+        await all_of([self._vault.call(Vault.write_document, path, data) for path, data in writes.documents.items()])
         await all_of(
             [
                 *(self._vault.call(Vault.write_policy, name, text) for name, text in writes.policies.items()),
                 *(self._vault.call(Vault.write_role, role) for role in writes.roles),
-                *(self._vault.call(Vault.write_document, path, data) for path, data in writes.documents.items()),
             ]
         )
 

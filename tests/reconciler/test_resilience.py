@@ -14,7 +14,6 @@ from edgefarm.nats.claims import delete_claims
 from reconciler.ports import NETWORK, POLICY, SERVICE_ACCOUNT
 from tests.natskit import jti
 from tests.reconciler.conftest import Site
-from tests.reconciler.gate import Broken
 
 
 @pytest.mark.parametrize(
@@ -100,7 +99,7 @@ async def test_killed_before_any_outside_call_the_next_process_ends_in_the_same_
         await site.make_namespace(factory)
         await site.make_policy("sensor", factory, allowpub=["sensor.>"], serviceAccounts=["one"])
         await site.make_network(network, [factory], defaultNetworkPolicy={"spec": {"allowpub": ["hello.>"]}})
-        killed = await killed_at(site, call, network)
+        killed = await site.reconciler.killed_at(call, network)
         await site.reconciler.converge()
         state = await end_state(site, network, factory)
         expected = expected or state
@@ -123,7 +122,7 @@ async def test_killed_during_a_removal_nothing_is_left_over(site: Site) -> None:
         one = site.world.credentials(network, factory, "one")
         await site.edit(POLICY, "sensor", factory, spec={"serviceAccounts": []})
         await site.delete(POLICY, "other", factory)
-        killed = await killed_at(site, call, network)
+        killed = await site.reconciler.killed_at(call, network)
         await site.reconciler.converge()
         held = site.world.held(network)
         assert held["documents"] == [names.access_document(network, factory, "sensor")]
@@ -140,25 +139,9 @@ async def test_killed_during_a_removal_nothing_is_left_over(site: Site) -> None:
             return
 
 
-async def killed_at(site: Site, call: int | None, network: str) -> bool:
-    """One pass that is killed before its `call`-th outside call, and a new process; False when it was not reached."""
-    reconciler = site.reconciler
-    reconciler.gate.reset()
-    reconciler.gate.fail_at = call
-    try:
-        await reconciler.once("network", names.CONTROLLER_NAMESPACE, network)
-    except Broken:
-        return True
-    else:
-        return False
-    finally:
-        reconciler.gate.fail_at = None
-        reconciler.restart()
-
-
 async def deleted_in_two_goes(site: Site, call: int, network: str) -> bool:
     await site.delete(NETWORK, network)
-    killed = await killed_at(site, call, network)
+    killed = await site.reconciler.killed_at(call, network)
     await site.reconciler.converge()
     return killed
 

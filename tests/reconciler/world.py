@@ -35,7 +35,7 @@ from reconciler.settings import read_settings
 from reconciler.vault_session import VaultSession
 from reconciler.watch import Source
 from tests.natskit import Connection, Credentials, eventually
-from tests.reconciler.gate import Gate, GatedKube, GatedNats, GatedVault
+from tests.reconciler.gate import Broken, Gate, GatedKube, GatedNats, GatedVault
 from tests.reconciler.objects import configuration
 from tests.vault.reviewer import TokenReviewer
 
@@ -228,6 +228,20 @@ class Reconciler:
         """One pass over one key, with fresh stores."""
         await self.caught_up()
         return await self.controllers[controller].reconcile(Key(controller, namespace, name))
+
+    async def killed_at(self, call: int | None, network: str) -> bool:
+        """One pass that is killed before its `call`-th outside call, and a new process; False when it was not reached."""
+        self.gate.reset()
+        self.gate.fail_at = call
+        try:
+            await self.once("network", names.CONTROLLER_NAMESPACE, network)
+        except Broken:
+            return True
+        else:
+            return False
+        finally:
+            self.gate.fail_at = None
+            self.restart()
 
     async def converge(self) -> None:
         """Pass over everything that was woken until nothing is; errors are for the caller."""
