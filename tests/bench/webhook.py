@@ -95,16 +95,16 @@ class _Bench:
                     self._report(f"{pod} pod, {count} connections, {workers}", runs)
 
     def memory(self) -> None:
-        """Memory after a tenth and after all of many requests."""
-        pod, done = next(iter(_PODS)), 0
+        """Memory after a tenth, and after all of many requests."""
+        pod, done, early = next(iter(_PODS)), 0, 0
         with self._webhook(1) as server:
-            early = 0
             while done < _MEMORY_REQUESTS:
                 done += self._run(server, pod, 8).requests
-                early = early or (wrk.resident(server.pids) if done >= _MEMORY_REQUESTS // 10 else 0)
-            late = wrk.resident(server.pids)
+                if not early and done >= _MEMORY_REQUESTS // 10:
+                    early = wrk.memory(server.pids, "Anonymous")
+            late = wrk.memory(server.pids, "Anonymous")
         case = f"{pod} pod, {done} requests"
-        for metric, value in (("rss_after_a_tenth", early), ("rss_at_the_end", late), ("rss_growth", late - early)):
+        for metric, value in (("memory_after_a_tenth", early), ("memory_at_the_end", late), ("growth", late - early)):
             _print(case, metric, "KiB", value)
 
     def _run(self, server: Server, pod: str, connections: int) -> wrk.Load:

@@ -82,16 +82,16 @@ def run(script: Path, body: Path, port: int, pids: list[int], *, connections: in
         p99=result["p99"] / 1000,
         server_cpu=_cpu(pids) - before,
         generator_cpu=_children_cpu() - own,
-        rss=resident(pids),
+        rss=memory(pids),
     )
 
 
-def resident(pids: list[int]) -> int:
-    """Resident memory in KiB, shared pages divided among their users."""
+def memory(pids: list[int], kind: str = "Rss") -> int:
+    """Memory in KiB: `Rss` all of it, `Anonymous` without mapped files, which is where a leak would show."""
     total = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(f"{kind}:"):
                 total += int(line.split()[1])
     return total
 

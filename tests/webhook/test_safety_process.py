@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -15,8 +16,9 @@ import pytest
 
 from localcluster.process import LocalProcess
 from tests.webhook.balancer import Balancer
-from tests.webhook.conftest import StartWebhook, Webhook, make_pod, make_review
+from tests.webhook.conftest import StartWebhook, Webhook, make_pod, make_review, patch_of
 from tests.webhook.test_lifecycle import Load, wait_until
+from webhook.app import MAX_BODY
 
 #: An ordinary user without any right; as such the image runs it.
 _NOBODY = 65534
@@ -141,3 +143,15 @@ def test_a_rolling_restart_of_two_replicas_under_load_fails_no_admission(start_w
                 load.wait_for_more(50)
         assert load.failures == []
         assert all(replica.admit(make_review(make_pod()))["allowed"] for replica in replicas)
+
+
+def test_the_largest_pod_that_an_api_server_takes_is_answered_within_its_deadline(webhook: Webhook) -> None:
+    variables = [{"name": f"VARIABLE_{number:05}", "value": "x" * 200} for number in range(13_500)]
+    body = json.dumps(make_review(make_pod(containers=[{"name": "app", "env": variables}]))).encode()
+    assert 3 * 2**20 < len(body) < MAX_BODY
+    connection = webhook.connect(timeout=5)  # as long as the API server waits
+    connection.request("POST", "/mutate", body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    assert response.status == 200
+    assert len(patch_of(json.loads(response.read())["response"])) > 3
+    connection.close()
