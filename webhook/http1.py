@@ -94,6 +94,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None
+        # It refers back to this connection: without the cycle all memory is free at once.
+        del self._parser
         self._on_close(self)
 
     def data_received(self, data: bytes) -> None:
