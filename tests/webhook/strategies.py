@@ -123,7 +123,7 @@ def pods(draw: st.DrawFn) -> Json:
     if any(container.get("volumeMounts") for container in [*init, *main]):
         spec["volumes"] = [{"name": title, "emptyDir": {}} for title in _VOLUMES]
     if mode is Mode.NATS:
-        spec |= draw(optional(hostNetwork=_coin))
+        spec |= draw(_host_network)
     return {"apiVersion": "v1", "kind": "Pod", "metadata": draw(_metadata(mode)), "spec": spec}
 
 
@@ -134,6 +134,7 @@ def _number_ports(made: list[Json], first: int) -> None:
         container |= {"ports": [{"containerPort": next(numbers), **port} for port in container.get("ports") or []]}
 
 
+_host_network: st.SearchStrategy[Json] = st.sampled_from([{}, {"hostNetwork": False}, {"hostNetwork": True}])
 _spec_members = optional(
     restartPolicy=st.sampled_from(["Always", "Never", "OnFailure"]),
     securityContext=st.one_of(st.none(), _pod_security),
@@ -168,17 +169,26 @@ _asked = st.fixed_dictionaries(
 )
 
 
+_identities: st.SearchStrategy[Json] = st.sampled_from(
+    [{"name": "a"}, {"generateName": "a-deployment-6f7d8c9b5-"}, {"name": "n" * 253}]
+)
+_other_labels: st.SearchStrategy[Json] = st.sampled_from([{}, {"a": "b"}])
+_OWNER: Json = {"apiVersion": "batch/v1", "kind": "Job", "name": "backup-29384756", "uid": "1", "controller": True}
+_owners: st.SearchStrategy[Json] = st.sampled_from(
+    [{}, {"ownerReferences": None}, {"ownerReferences": []}, {"ownerReferences": [_OWNER]}]
+)
+_no_annotations: st.SearchStrategy[Json] = st.sampled_from([{}, {"annotations": None}, {"annotations": {}}])
+
+
 @st.composite
 def _metadata(draw: st.DrawFn, mode: Mode) -> Json:
     notes: Json = draw(_asked)
     # Dapr is the default: it need not be written.
     if mode is Mode.NATS or draw(_coin):
         notes[names.ANNOTATION_MODE] = mode.value
-    name = draw(st.sampled_from([{"name": "a"}, {"generateName": "a-deployment-6f7d8c9b5-"}, {"name": "n" * 253}]))
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "backup-29384756", "uid": "1", "controller": True}
     return {
-        **name,
-        "labels": {names.LABEL_NETWORK: draw(labels), **draw(st.sampled_from([{}, {"a": "b"}]))},
-        **({"annotations": notes} if notes else draw(optional(annotations=st.sampled_from([None, {}])))),
-        **draw(optional(ownerReferences=st.sampled_from([None, [], [owner]]))),
+        **draw(_identities),
+        "labels": {names.LABEL_NETWORK: draw(labels), **draw(_other_labels)},
+        **({"annotations": notes} if notes else draw(_no_annotations)),
+        **draw(_owners),
     }

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import jsonpatch
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,8 @@ Json = dict[str, Any]
 
 #: More by setting, for a long run.
 EXAMPLES = int(os.environ.get("EDGEFARM_HYPOTHESIS_EXAMPLES", "2000"))
+#: Seconds; a long run takes long.
+pytestmark = pytest.mark.timeout(max(300, EXAMPLES))
 _platforms = st.builds(
     lambda native, ca: replace(SETTINGS, native=native, ca_bundle=ca), st.booleans(), st.sampled_from([None, "PEM"])
 )
