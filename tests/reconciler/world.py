@@ -230,7 +230,7 @@ class Reconciler:
         return await self.controllers[controller].reconcile(Key(controller, namespace, name))
 
     async def killed_at(self, call: int | None, network: str) -> bool:
-        """One pass that is killed before its `call`-th outside call, and a new process; False when it was not reached."""
+        """One pass that is killed before its `call`-th outside call, then a new process; False if there was none."""
         self.gate.reset()
         self.gate.fail_at = call
         try:
