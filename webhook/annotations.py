@@ -57,6 +57,8 @@ class Options:
     shutdown_seconds: int | None = None
 
 
+#: For the many pods without an annotation of ours.
+_DEFAULTS: Final = Options()
 _Read = Callable[[str], Any]
 
 
@@ -82,6 +84,8 @@ def read_options(annotations: Mapping[str, str]) -> Options:
             found[target] = result
         else:
             sizes[target] = result
+    if not found and not sizes:
+        return _DEFAULTS
     options = Options(**found, sizes=sizes)
     if options.inject:
         _check_together(options)

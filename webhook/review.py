@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -28,8 +27,7 @@ _HEAD: Final = b'{"apiVersion":"%b","kind":"%b","response":' % (API_VERSION.enco
 _NAME_LENGTH: Final = 253
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """An admission request. `pod` is None when it is not about the creation of a pod; `what` then says what it is."""
 
     uid: str
@@ -40,8 +38,7 @@ class Request:
     what: str = ""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The decision about a request, and the body that tells the API server."""
 
     decision: Decision
