@@ -137,6 +137,10 @@ def _flags(folder: Path, authority: Authority, host: str, port: int) -> list[str
         f"--secure-port={port}",
         f"--tls-cert-file={certificate}",
         f"--tls-private-key-file={key}",
+        # Nodes know the API server by this certificate; their names are no DNS names here.
+        f"--kubelet-client-certificate={certificate}",
+        f"--kubelet-client-key={key}",
+        "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
         f"--token-auth-file={folder / 'tokens.csv'}",
         "--authorization-mode=RBAC",
         f"--service-account-key-file={folder / 'service-accounts.key'}",

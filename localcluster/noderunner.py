@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from edgefarm.errors import Conflict, EdgefarmError
 from localcluster.client import CONFIG_MAPS, NODES, PODS, SECRETS, Client, Json, Resource
 from localcluster.events import EventRecorder, timestamp
 from localcluster.informer import Informer
-from localcluster.node.addresses import AddressBlock
-from localcluster.node.container import Timing
+from localcluster.node import kubelet
+from localcluster.node.addresses import KUBELET_PORT, AddressBlock
+from localcluster.node.container import Container, Timing
 from localcluster.node.images import IMAGES
 from localcluster.node.launcher import Launcher
 from localcluster.node.pod import PodWorker, Runtime
@@ -71,7 +73,7 @@ class NodeRunner:
         launcher = Launcher()
         for name in ("pods", "logs"):  # they hold secrets
             (self._settings.data_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession() as session, self._kubelet():
             runtime = Runtime(
                 client=self._client,
                 launcher=launcher,
@@ -94,6 +96,18 @@ class NodeRunner:
                 await self._halt()
                 launcher.close()
                 self._addresses.close()
+
+    def _kubelet(self) -> AbstractAsyncContextManager[None]:
+        """Serves logs on every node's address."""
+        folder, client_ca = self._settings.data_dir / "kubelet", self._client.connection.ca
+        context = kubelet.server_context(folder, list(self._hosts.values()), client_ca)
+        listeners = [self._addresses.listen(index) for index in range(len(self._hosts))]
+        return kubelet.serving(self._container, listeners, context)
+
+    def _container(self, namespace: str, pod: str, name: str) -> Container | None:
+        found = self._pods.items.get((namespace, pod))
+        worker = None if found is None else self._workers.get(found["metadata"]["uid"])
+        return None if worker is None else worker.container(name)
 
     async def _halt(self) -> None:
         for task in self._tasks.values():
@@ -215,6 +229,7 @@ class NodeRunner:
                 {"type": "InternalIP", "address": self._hosts[node.name]},
                 {"type": "Hostname", "address": node.name},
             ],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
             "capacity": capacity,
             "allocatable": capacity,
             "nodeInfo": {

@@ -16,6 +16,7 @@ from edgefarm.telemetry import configure_logging
 from localcluster.apiserver.admission import Admission
 from localcluster.apiserver.app import Api
 from localcluster.apiserver.bootstrap import create_namespaces
+from localcluster.apiserver.kubelet import KubeletClient
 from localcluster.apiserver.objects import Objects
 from localcluster.apiserver.resources import Registry
 from localcluster.apiserver.store import HISTORY, Store
@@ -81,7 +82,8 @@ def main() -> None:
     registry = Registry()
     objects = Objects(store, registry, Admission(store, WebhookClient(store)))
     create_namespaces(store, registry, datetime.now(UTC))
-    api = Api(objects, Tokens(store, admin_token), url, arguments.bookmark_seconds)
+    kubelets = KubeletClient(store, certificate, key)
+    api = Api(objects, Tokens(store, admin_token), kubelets, url, arguments.bookmark_seconds)
     config = uvicorn.Config(
         api.application(),
         ssl_certfile=certificate,

@@ -21,6 +21,7 @@ from localcluster.apiserver.failures import (
     unauthorized,
 )
 from localcluster.apiserver.fields import Apply
+from localcluster.apiserver.kubelet import KubeletClient
 from localcluster.apiserver.objects import Objects
 from localcluster.apiserver.rendering import JSON, deleted, renderer, respond
 from localcluster.apiserver.store import Json
@@ -39,10 +40,13 @@ _PATCHES: Final = {
 class Api:
     """Handles requests with the objects and tokens of one cluster."""
 
-    def __init__(self, objects: Objects, tokens: Tokens, url: str, bookmark_seconds: float) -> None:
+    def __init__(
+        self, objects: Objects, tokens: Tokens, kubelets: KubeletClient, url: str, bookmark_seconds: float
+    ) -> None:
         self._bookmark_seconds = bookmark_seconds
         self._objects = objects
         self._tokens = tokens
+        self._kubelets = kubelets
         self._url = url
 
     def application(self) -> Starlette:
@@ -260,6 +264,8 @@ class Api:
             case ("binding", "POST"):
                 await self._objects.bind(call, (body.get("target") or {}).get("name", ""))
                 return respond({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201)
+            case ("log", "GET"):
+                return await self._kubelets.log(found.content, request.query_params)
             case ("finalize", "PUT"):
                 return respond(found.content)
             case ("scale", "GET"):

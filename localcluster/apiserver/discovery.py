@@ -12,6 +12,8 @@ from localcluster.apiserver.resources import Registry, Resource
 from localcluster.apiserver.store import Json
 
 _VERBS: Final = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_CHANGE: Final = ["get", "patch", "update"]
+_SUBRESOURCE_VERBS: Final = {"status": _CHANGE, "scale": _CHANGE, "log": ["get"]}
 _SUBRESOURCE_KINDS: Final = {
     "scale": ("autoscaling", "v1", "Scale"),
     "token": ("authentication.k8s.io", "v1", "TokenRequest"),
@@ -118,7 +120,7 @@ def _entries(resource: Resource) -> list[Json]:
             "singularName": "",
             "namespaced": resource.namespaced,
             "kind": resource.kind,
-            "verbs": ["get", "patch", "update"] if subresource in ("status", "scale") else ["create"],
+            "verbs": _SUBRESOURCE_VERBS.get(subresource, ["create"]),
         }
         if subresource in _SUBRESOURCE_KINDS:
             below["group"], below["version"], below["kind"] = _SUBRESOURCE_KINDS[subresource]

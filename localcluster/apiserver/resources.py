@@ -81,14 +81,13 @@ class Resource:
 
 _STATUS: Final = frozenset({"status"})
 _SCALED: Final = frozenset({"status", "scale"})
+_POD: Final = frozenset({"status", "eviction", "binding", "log"})
 _ALL: Final = ("all",)
 
 # (group, version, plural, kind, short names, options)
 _BUILTIN: Final[tuple[Resource, ...]] = (
     Resource("", "v1", "namespaces", "Namespace", False, ("ns",), subresources=frozenset({"status", "finalize"})),
-    Resource(
-        "", "v1", "pods", "Pod", True, ("po",), _ALL, frozenset({"status", "eviction", "binding"}), generation=True
-    ),
+    Resource("", "v1", "pods", "Pod", True, ("po",), _ALL, _POD, generation=True),
     Resource("", "v1", "serviceaccounts", "ServiceAccount", True, ("sa",), (), frozenset({"token"})),
     Resource("", "v1", "secrets", "Secret"),
     Resource("", "v1", "configmaps", "ConfigMap", True, ("cm",)),

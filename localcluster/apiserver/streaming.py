@@ -13,12 +13,12 @@ from starlette.types import Receive, Scope, Send
 class StreamedLines(Response):
     """Sends each item as it comes."""
 
-    def __init__(self, lines: AsyncIterator[bytes]) -> None:
+    def __init__(self, lines: AsyncIterator[bytes], media_type: str = "application/json") -> None:
         self._lines = lines
         self.status_code = 200
         self.background = None
         self.body = b""
-        self.media_type = "application/json"
+        self.media_type = media_type
         self.init_headers()
         del self.headers["content-length"]
 

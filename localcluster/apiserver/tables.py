@@ -185,6 +185,12 @@ def _moment(path: str) -> Callable[[Json, datetime], str]:
     return lambda obj, now: age(json_path(obj, path), now)
 
 
+def _last_seen(event: Json, now: datetime) -> str:
+    """In this order: what a series of events.k8s.io counts, the older API's times, a single event's time."""
+    times = (json_path(event, path) for path in ("series.lastObservedTime", "lastTimestamp", "firstTimestamp"))
+    return age(next(filter(None, times), event.get("eventTime")), now)
+
+
 _AGE: Final = Column("Age", _moment("metadata.creationTimestamp"))
 _BUILTIN: Final[Mapping[tuple[str, str], Sequence[Column]]] = {
     ("", "pods"): (
@@ -206,7 +212,7 @@ _BUILTIN: Final[Mapping[tuple[str, str], Sequence[Column]]] = {
         Column("Port(s)", _ports),
     ),
     ("", "events"): (
-        Column("Last Seen", _moment("lastTimestamp")),
+        Column("Last Seen", _last_seen),
         Column("Type", _at("type", "")),
         Column("Reason", _at("reason", "")),
         Column(

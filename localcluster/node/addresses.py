@@ -9,8 +9,8 @@ from typing import Final
 
 from localcluster.process import StartError
 
-#: The kubelet's port; holding it on the block's first address reserves the block.
-_CLAIM_PORT: Final = 10250
+#: Nodes are asked for logs here; holding it on the block's first address reserves the block.
+KUBELET_PORT: Final = 10250
 #: 127.0 to 127.3 are left to servers that people start by hand.
 _BLOCKS: Final = range(4, 255)
 
@@ -30,7 +30,7 @@ class AddressBlock:
             prefix = f"127.{_BLOCKS[(os.getpid() + attempt) % len(_BLOCKS)]}"
             claim = socket.socket()
             try:
-                claim.bind((f"{prefix}.0.1", _CLAIM_PORT))
+                claim.bind((f"{prefix}.0.1", KUBELET_PORT))
                 claim.listen(1)
             except OSError:
                 claim.close()
@@ -41,6 +41,10 @@ class AddressBlock:
     def node(self, index: int) -> str:
         """Address of the node with this index, from 0 on."""
         return f"{self._prefix}.0.{index + 1}"
+
+    def listen(self, index: int) -> socket.socket:
+        """A socket that listens on the kubelet's port of the node with this index."""
+        return self._claim.dup() if index == 0 else socket.create_server((self.node(index), KUBELET_PORT))
 
     def take(self) -> str:
         """An address for a pod: the one that has been free for the longest time."""

@@ -14,6 +14,7 @@ from localcluster.client import Json
 from localcluster.events import timestamp
 from localcluster.node.images import UnknownImage
 from localcluster.node.launcher import Command, Launcher, RunningProcess
+from localcluster.node.logs import Output
 from localcluster.node.probes import ProbeSpec, ProbeTarget, check
 from localcluster.node.sources import MissingSource
 
@@ -102,6 +103,13 @@ class Container:
         self._task: asyncio.Task[None] | None = None
         self._process: RunningProcess | None = None
         self._launch: Launch | None = None
+        self._output: Output | None = None
+        self._earlier_output: Output | None = None
+
+    def output(self, *, previous: bool) -> Output | None:
+        """What the present run printed, or the last one while none is; with `previous`, the run before a restart."""
+        waits = "waiting" in self.view.state
+        return self._earlier_output if previous and not waits else self._output
 
     @property
     def is_sidecar(self) -> bool:
@@ -150,6 +158,7 @@ class Container:
         """Start and wait for the end: the exit status; None when it could not be started."""
         try:
             launch = await self._host.prepare(self.spec)
+            output = Output.begin(launch.command.log)
             process = self._host.launcher.start(launch.command)
         except UnknownImage as error:
             repeated = self.view.state.get("waiting", {}).get("reason") in ("ErrImagePull", "ImagePullBackOff")
@@ -162,11 +171,13 @@ class Container:
             await self._cannot_start("RunContainerError", f"cannot start {self.spec.get('command')}: {error}")
             return None
         self._process, self._launch = process, launch
+        self._earlier_output, self._output = self._output, output
         began = timestamp()
         self._show(state={"running": {"startedAt": began}}, container_id=f"local://{process.pid}")
         probes = asyncio.create_task(self._probe(process, launch.target), name=f"probes of {self.view.name}")
         code = await process.exited
         self._process = None
+        output.finish()
         probes.cancel()
         terminated = {
             "exitCode": code,

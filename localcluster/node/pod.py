@@ -86,6 +86,10 @@ class PodWorker:
         self._gone = True
         self._deleted.set()
 
+    def container(self, name: str) -> Container | None:
+        """The container or init container of this name."""
+        return next((entry for entry in (*self._init, *self._main) if entry.view.name == name), None)
+
     def source_changed(self, resource: Resource, name: str) -> None:
         """A ConfigMap or Secret of the pod's namespace changed."""
         if self._volumes.uses(resource, name):
