@@ -32,11 +32,11 @@ _POD = "io.k8s.api.core.v1.Pod"
 def pod_schemas() -> dict[str, jsonschema_rs.Draft202012Validator]:
     """The API's own schema of a pod for the newest versions, from the files in the package kubernetes-validate.
 
-    Strict: unknown members are errors. Empty when the package is not installed.
+    Strict: unknown members are errors.
     """
     package = importlib.util.find_spec("kubernetes_validate")
-    if package is None or package.origin is None:
-        return {}
+    assert package is not None
+    assert package.origin is not None
     folders = (Path(package.origin).parent / "kubernetes-json-schema").glob("v*-local-strict")
     versions = sorted(folders, key=lambda folder: [int(part) for part in folder.name[1:].split("-")[0].split(".")])
     schemas = {}
