@@ -11,8 +11,6 @@ import structlog
 
 from edgefarm.secrets import mask_secrets
 
-__all__ = ["configure_logging", "mask_secrets"]
-
 
 def configure_logging(program: str, level: str = "info") -> structlog.stdlib.BoundLogger:
     """Send structlog and the standard library's logging to stderr as JSON lines; return the program's logger."""

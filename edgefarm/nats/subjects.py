@@ -13,14 +13,31 @@ from edgefarm.errors import InvalidSubject
 MAX_LENGTH: Final = 1024
 
 
-def check_subject(subject: object) -> str:
-    """Return `subject` when a message can be published to it, else raise InvalidSubject saying what is wrong."""
-    return _check(subject, wildcards=False)
-
-
 def check_filter(pattern: object) -> str:
     """Return `pattern` when it is a subject or a filter, else raise InvalidSubject saying what is wrong."""
-    return _check(pattern, wildcards=True)
+    if not isinstance(pattern, str):
+        raise InvalidSubject(f"A subject must be a string, not {type(pattern).__name__}.")
+    if not pattern:
+        raise InvalidSubject("A subject must not be empty.")
+    shown = repr(pattern if len(pattern) <= 100 else f"{pattern[:100]}…")
+    if "{{" in pattern:
+        # In a scoped key's template the server would replace {{name()}} by what the holder chose as its name.
+        raise InvalidSubject(f"The subject {shown} contains '{{{{': templates are not supported in subjects.")
+    for character in pattern:
+        if character.isspace():
+            raise InvalidSubject(f"The subject {shown} contains white space; separate its tokens with '.'.")
+        if not character.isprintable():
+            raise InvalidSubject(f"The subject {shown} contains a control or invisible character.")
+    if len(pattern.encode()) > MAX_LENGTH:
+        raise InvalidSubject(f"The subject {shown} is longer than {MAX_LENGTH} bytes.")
+    tokens = pattern.split(".")
+    if "" in tokens:
+        raise InvalidSubject(
+            f"The subject {shown} has an empty token: write something between, before and after its dots."
+        )
+    if ">" in tokens[:-1]:
+        raise InvalidSubject(f"The subject {shown} has '>' in the middle; it may only be the last token.")
+    return pattern
 
 
 def covers(outer: str, inner: str) -> bool:
@@ -43,31 +60,3 @@ def overlaps(a: str, b: str) -> bool:
         if one != other and "*" not in (one, other):
             return False
     return len(left) == len(right)
-
-
-def _check(subject: object, *, wildcards: bool) -> str:
-    if not isinstance(subject, str):
-        raise InvalidSubject(f"A subject must be a string, not {type(subject).__name__}.")
-    if not subject:
-        raise InvalidSubject("A subject must not be empty.")
-    shown = repr(subject if len(subject) <= 100 else f"{subject[:100]}…")
-    if "{{" in subject:
-        # In a scoped key's template the server would replace {{name()}} by what the holder chose as its name.
-        raise InvalidSubject(f"The subject {shown} contains '{{{{': templates are not supported in subjects.")
-    for character in subject:
-        if character.isspace():
-            raise InvalidSubject(f"The subject {shown} contains white space; separate its tokens with '.'.")
-        if not character.isprintable():
-            raise InvalidSubject(f"The subject {shown} contains a control or invisible character.")
-    if len(subject.encode()) > MAX_LENGTH:
-        raise InvalidSubject(f"The subject {shown} is longer than {MAX_LENGTH} bytes.")
-    tokens = subject.split(".")
-    if "" in tokens:
-        raise InvalidSubject(
-            f"The subject {shown} has an empty token: write something between, before and after its dots."
-        )
-    if not wildcards and ("*" in tokens or ">" in tokens):
-        raise InvalidSubject(f"The subject {shown} contains a wildcard; messages go to subjects without '*' and '>'.")
-    if ">" in tokens[:-1]:
-        raise InvalidSubject(f"The subject {shown} has '>' in the middle; it may only be the last token.")
-    return subject

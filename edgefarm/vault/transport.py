@@ -16,7 +16,7 @@ import urllib3
 from hvac.adapters import RawAdapter
 
 from edgefarm.errors import VaultRefused, VaultUnavailable
-from edgefarm.telemetry import mask_secrets
+from edgefarm.secrets import mask_secrets
 from edgefarm.vault.values import VaultSettings
 
 #: Called after each request with its kind and HTTP status (None: no answer), in the thread that made the request.
