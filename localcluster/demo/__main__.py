@@ -103,7 +103,8 @@ async def _wait_for_interrupt(platform: Platform) -> None:
     print(
         f"\nEverything keeps running until Ctrl-C. Try:\n  export KUBECONFIG={platform.api.kubeconfig}", file=sys.stderr
     )
-    print("  .venv/bin/kubectl get networks,policies -A", file=sys.stderr)
+    for command in ("get networks,policies -A", "-n factory logs deploy/sensor", "-n factory delete policy sensor"):
+        print(f"  .venv/bin/kubectl {command}", file=sys.stderr)
     await asyncio.Event().wait()
 
 
