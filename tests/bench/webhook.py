@@ -42,6 +42,7 @@ _METRICS: Final = (
     ("p50", "ms", "p50"),
     ("p99", "ms", "p99"),
     ("server_cpu", "s", "server_cpu"),
+    ("requests_per_cpu_second", "1/s", "requests_per_cpu_second"),
     ("rss", "KiB", "rss"),
 )
 
@@ -91,7 +92,9 @@ class _Bench:
             bare = running.enter_context(self._bare(replicas))
             for pod in pods:
                 for count in connections:
-                    runs = [(self._run(ours, pod, count), self._run(bare, pod, count)) for _ in range(self._rounds)]
+                    runs = [
+                        self._pair(ours, bare, pod, count, swapped=number % 2 == 1) for number in range(self._rounds)
+                    ]
                     self._report(f"{pod} pod, {count} connections, {workers}", runs)
 
     def memory(self) -> None:
@@ -117,14 +120,21 @@ class _Bench:
             seconds=self._seconds,
         )
 
+    def _pair(
+        self, ours: Server, bare: Server, pod: str, connections: int, *, swapped: bool
+    ) -> tuple[wrk.Load, wrk.Load]:
+        """Both, one right after the other; who is first takes turns."""
+        runs = [self._run(server, pod, connections) for server in ((bare, ours) if swapped else (ours, bare))]
+        return (runs[1], runs[0]) if swapped else (runs[0], runs[1])
+
     def _report(self, case: str, runs: list[tuple[wrk.Load, wrk.Load]]) -> None:
-        ours, bare = zip(*runs, strict=True)
         for metric, unit, attribute in _METRICS:
-            value, peer = (statistics.median(getattr(run, attribute) for run in side) for side in (ours, bare))
-            _print(case, metric, unit, value, peer)
-        per_cpu = [statistics.median(run.requests / run.server_cpu for run in side) for side in (ours, bare)]
-        _print(case, "requests_per_cpu_second", "1/s", *per_cpu)
-        _print(case, "generator_busy", "cores", statistics.median(run.generator_busy for run in ours))
+            pairs = [(getattr(ours, attribute), getattr(bare, attribute)) for ours, bare in runs]
+            value, peer = (statistics.median(side) for side in zip(*pairs, strict=True))
+            # Of pairs that ran side by side, not of medians: the machine may have changed in between.
+            ratio = statistics.median(ours / bare for ours, bare in pairs)
+            _print(case, metric, unit, value, (peer, ratio))
+        _print(case, "generator_busy", "cores", statistics.median(ours.generator_busy for ours, _ in runs))
 
     @contextmanager
     def _webhook(self, replicas: int) -> Iterator[Server]:
@@ -257,10 +267,11 @@ def make_review(variables: int) -> Json:
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
 
 
-def _print(case: str, metric: str, unit: str, value: float, peer: float | None = None) -> None:
+def _print(case: str, metric: str, unit: str, value: float, peer: tuple[float, float] | None = None) -> None:
+    """One line; `peer` is the peer's value and the ratio."""
     line: Json = {"bench": "webhook", "case": case, "metric": metric, "unit": unit, "value": round(value, 3)}
     if peer is not None:
-        line |= {"peer": _PEER, "peer_value": round(peer, 3), "ratio": round(value / peer, 3) if peer else None}
+        line |= {"peer": _PEER, "peer_value": round(peer[0], 3), "ratio": round(peer[1], 3)}
     print(json.dumps(line), flush=True)
 
 

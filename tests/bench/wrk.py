@@ -46,6 +46,10 @@ class Load:
         return self.requests / self.seconds
 
     @property
+    def requests_per_cpu_second(self) -> float:
+        return self.requests / self.server_cpu
+
+    @property
     def generator_busy(self) -> float:
         """Share of one core that the single-threaded generator used: below 1 it waited for the servers."""
         return self.generator_cpu / self.seconds
