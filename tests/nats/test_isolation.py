@@ -172,6 +172,23 @@ async def test_claims_of_an_older_layout_give_no_more(hub: Hub, system: SystemCl
         assert forged.errors
 
 
+async def test_who_may_create_a_consumer_reads_the_stream_and_delivers_it_anywhere(
+    hub: Hub, system: SystemClient
+) -> None:
+    # Not what one would wish: docs/security.md tells, and this test notices when NATS changes it.
+    account, reader = await join(hub, system, template_of_policy(["$JS.API.CONSUMER.CREATE.S"], [], [], []))
+    async with reader, await Connection.open(hub.url, hub.authority, account.user("admin")) as admin:
+        await admin.client.jetstream().add_stream(name="S", subjects=["sensor.>"])
+        await admin.client.jetstream().publish("sensor.a", b"recorded")
+        elsewhere = await admin.client.subscribe("command.stop")
+        await admin.settle()
+        config = {"deliver_subject": "command.stop", "deliver_policy": "all", "ack_policy": "none"}
+        request = json.dumps({"stream_name": "S", "config": config}).encode()
+        answer = await reader.client.request("$JS.API.CONSUMER.CREATE.S", request, timeout=2)
+        assert "error" not in json.loads(answer.data)
+        assert (await elsewhere.next_msg(timeout=5)).data == b"recorded"
+
+
 async def test_a_policys_key_signs_users_of_its_own_account_only(hub: Hub, system: SystemClient) -> None:
     account, user = await join(hub, system, template_of_policy(["sensor.>"], [], [], []))
     await user.client.close()
