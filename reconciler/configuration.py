@@ -16,22 +16,20 @@ import yaml
 from edgefarm import names
 from edgefarm.api.reading import Fields
 from edgefarm.errors import InvalidResource
+from edgefarm.vault import VaultSettings
 
 #: Where the configuration is in the ConfigMap's data.
 DATA_KEY: Final = "config.yaml"
+#: Lies within the gap between renew deadline and duration of the Lease (docs/decisions/0007-reconciler-runtime.md).
+_VAULT_TIMEOUT_SECONDS: Final = 5
 _DNS_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
 
 
 @dataclass(frozen=True)
 class VaultConfiguration:
-    """Where Vault or OpenBao is, and the names of our mounts in it."""
+    """Where Vault or OpenBao is with our mounts in it, and the audience of the tokens that pods show to it."""
 
-    address: str
-    ca_bundle: str | None
-    auth_mount: str
-    transit_mount: str
-    kv_mount: str
-    namespace: str
+    server: VaultSettings
     audience: str
 
 
@@ -108,12 +106,15 @@ def parse_configuration(data: Mapping[str, Any]) -> Configuration:
 def _vault(fields: Fields) -> VaultConfiguration:
     _refuse_deploy(fields, "Vault or OpenBao", "vault.address")
     configuration = VaultConfiguration(
-        address=_checked_url(fields, "address", ("https",)),
-        ca_bundle=_ca_bundle(fields),
-        auth_mount=fields.text("authMount", names.DEFAULT_AUTH_MOUNT),
-        transit_mount=fields.text("transitMount", names.DEFAULT_TRANSIT_MOUNT),
-        kv_mount=fields.text("kvMount", names.DEFAULT_KV_MOUNT),
-        namespace=fields.text("namespace", ""),
+        server=VaultSettings(
+            address=_checked_url(fields, "address", ("https",)),
+            ca_pem=_ca_bundle(fields),
+            auth_mount=fields.text("authMount", names.DEFAULT_AUTH_MOUNT),
+            transit_mount=fields.text("transitMount", names.DEFAULT_TRANSIT_MOUNT),
+            kv_mount=fields.text("kvMount", names.DEFAULT_KV_MOUNT),
+            namespace=fields.text("namespace", ""),
+            timeout_seconds=_VAULT_TIMEOUT_SECONDS,
+        ),
         audience=fields.text("audience", names.DEFAULT_AUDIENCE),
     )
     fields.closed()

@@ -15,9 +15,9 @@ from edgefarm import names
 from edgefarm.errors import EdgefarmError, NatsUnavailable, VaultUnavailable
 from edgefarm.nats import jwt, nkeys
 from edgefarm.nats.claims import user_claims
-from edgefarm.vault import Vault, VaultSettings
+from edgefarm.vault import Vault
 from reconciler.adapters.nats import SystemClient
-from reconciler.configuration import Configuration, VaultConfiguration
+from reconciler.configuration import Configuration
 from reconciler.context import VaultCalls
 from reconciler.metrics import Metrics
 from reconciler.ports import AccountOnServer, NatsSystem
@@ -28,7 +28,6 @@ T = TypeVar("T")
 
 #: How long the reconciler's own NATS user is valid; it is made anew at each login.
 _USER_LIFETIME: Final = timedelta(hours=1)
-_VAULT_TIMEOUT_SECONDS: Final = 5
 #: The bootstrap has put the first version of this key into the system account, for good.
 _SYSTEM_KEY_VERSION: Final = 1
 
@@ -59,7 +58,9 @@ class Connections:
         vault_changed = old is None or old.vault != configuration.vault
         if vault_changed:
             self._retire(self._vault)
-            self._vault = VaultSession(self._make_vault(configuration.vault), self._vault_token_file)
+            self._vault = VaultSession(
+                Vault(configuration.vault.server, on_request=self._metrics.vault_request), self._vault_token_file
+            )
         # The NATS user is signed by Vault, so another Vault means another user.
         if vault_changed or old is None or old.nats != configuration.nats:
             self._retire(self._system)
@@ -84,18 +85,6 @@ class Connections:
         self._retire(self._vault)
         self._retire(self._system)
         await asyncio.gather(*self._closing)
-
-    def _make_vault(self, wanted: VaultConfiguration) -> Vault:
-        settings = VaultSettings(
-            address=wanted.address,
-            ca_pem=wanted.ca_bundle,
-            namespace=wanted.namespace,
-            auth_mount=wanted.auth_mount,
-            transit_mount=wanted.transit_mount,
-            kv_mount=wanted.kv_mount,
-            timeout_seconds=_VAULT_TIMEOUT_SECONDS,
-        )
-        return Vault(settings, on_request=self._metrics.vault_request)
 
     async def _system_user(self) -> tuple[str, str]:
         return await system_user(self, self._clock())

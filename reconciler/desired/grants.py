@@ -89,7 +89,7 @@ class GrantMaker:
                 policies=(names.vault_policy(role),),
                 token_ttl=TOKEN_TTL,
             ),
-            policy=grant_policy(self._vault, key.transit_key, holder.path),
+            policy=grant_policy(self._vault.server, key.transit_key, holder.path),
             path=holder.path,
             document={
                 "version": _LAYOUT,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from edgefarm import names
+from edgefarm.vault import VaultSettings
 from reconciler.configuration import (
     Configuration,
     CredentialsConfiguration,
@@ -70,15 +71,7 @@ def deleting(obj: Mapping[str, Any]) -> dict[str, Any]:
 def configuration(**changes: Any) -> Configuration:
     """A configuration with the defaults of docs/architecture.md; `changes` replace whole sections."""
     base = Configuration(
-        vault=VaultConfiguration(
-            address="https://127.0.0.1:8200",
-            ca_bundle=None,
-            auth_mount=names.DEFAULT_AUTH_MOUNT,
-            transit_mount=names.DEFAULT_TRANSIT_MOUNT,
-            kv_mount=names.DEFAULT_KV_MOUNT,
-            namespace="",
-            audience=names.DEFAULT_AUDIENCE,
-        ),
+        vault=VaultConfiguration(VaultSettings("https://127.0.0.1:8200"), names.DEFAULT_AUDIENCE),
         nats=NatsConfiguration(("tls://hub:4222",), ("tls://hub:4222",), None),
         credentials=CredentialsConfiguration(timedelta(hours=1), timedelta(days=30)),
         keys=KeysConfiguration(timedelta(days=90), timedelta(days=31)),

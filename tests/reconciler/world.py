@@ -100,17 +100,8 @@ class World:
     @property
     def configuration(self) -> Configuration:
         """What the ConfigMap would say about these systems."""
-        vault = self.admin.settings
         return configuration(
-            vault=VaultConfiguration(
-                address=vault.address,
-                ca_bundle=vault.ca_pem,
-                auth_mount=vault.auth_mount,
-                transit_mount=vault.transit_mount,
-                kv_mount=vault.kv_mount,
-                namespace="",
-                audience=names.DEFAULT_AUDIENCE,
-            ),
+            vault=VaultConfiguration(self.admin.settings, names.DEFAULT_AUDIENCE),
             nats=NatsConfiguration((self.hub.url,), (self.hub.url,), self.authority.pem),
         )
 

@@ -27,7 +27,7 @@ def parse(value: Any) -> Configuration:
 
 def test_the_smallest_configuration_has_sensible_defaults() -> None:
     configuration = parse(SMALLEST)
-    assert configuration.vault.auth_mount == "edgefarm-kubernetes"
+    assert configuration.vault.server.auth_mount == "edgefarm-kubernetes"
     assert configuration.vault.audience == "edgefarm-network"
     assert configuration.nats.client_urls == ("tls://nats.example:4222",)
     assert configuration.credentials.lifetime == timedelta(days=30)
@@ -62,8 +62,8 @@ def test_everything_can_be_said(authority: Authority) -> None:
             "resync": "30s",
         }
     )
-    assert configuration.vault.address == "https://vault.example:8200"
-    assert configuration.vault.ca_bundle == pem
+    assert configuration.vault.server.address == "https://vault.example:8200"
+    assert configuration.vault.server.ca_pem == pem
     assert configuration.nats.client_urls == ("tls://two:4222",)
     assert configuration.credentials.renew_every == timedelta(seconds=10)
     assert configuration.webhook.hosts == ("127.0.0.1", "::1", "webhook.example")

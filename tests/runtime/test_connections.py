@@ -44,10 +44,7 @@ def configuration(authority: Authority, bootstrapped: BootstrappedVault, hub: Na
         minimal,
         vault=replace(
             minimal.vault,
-            ca_bundle=authority.pem,
-            auth_mount=bootstrapped.settings.auth_mount,
-            transit_mount=bootstrapped.settings.transit_mount,
-            kv_mount=bootstrapped.settings.kv_mount,
+            server=replace(bootstrapped.settings, timeout_seconds=minimal.vault.server.timeout_seconds),
         ),
         nats=replace(minimal.nats, ca_bundle=authority.pem),
     )
@@ -153,7 +150,10 @@ async def test_the_hub_accepts_the_reconciler_in_its_system_account(
 async def test_a_changed_section_replaces_its_clients_without_a_restart(
     connections: Connections, configuration: Configuration, bootstrapped: BootstrappedVault
 ) -> None:
-    wrong = replace(configuration, vault=replace(configuration.vault, address="https://127.0.0.1:1"))
+    wrong = replace(
+        configuration,
+        vault=replace(configuration.vault, server=replace(configuration.vault.server, address="https://127.0.0.1:1")),
+    )
     connections.apply(wrong)
     with pytest.raises(VaultUnavailable):
         await connections.call(Vault.keys)
