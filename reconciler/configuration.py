@@ -86,7 +86,7 @@ def parse_configuration(data: Mapping[str, Any]) -> Configuration:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InvalidResource(f"data.{DATA_KEY}", f"is not YAML: {' '.join(str(error).split())}") from error
+        raise InvalidResource(f"data.{DATA_KEY}", f"is not YAML: {_without_excerpt(error)}") from None
     if value is not None and not isinstance(value, dict):
         raise InvalidResource(f"data.{DATA_KEY}", "must be an object: write members such as vault: and nats:")
     fields = Fields(value or {}, "")
@@ -101,6 +101,13 @@ def parse_configuration(data: Mapping[str, Any]) -> Configuration:
     fields.closed()
     _check_times(configuration)
     return configuration
+
+
+def _without_excerpt(error: yaml.YAMLError) -> str:
+    """What is wrong and where. The error's own text repeats the line, which may be a URL with a password in it."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    return "it cannot be read"
 
 
 def _vault(fields: Fields) -> VaultConfiguration:

@@ -117,6 +117,16 @@ def test_a_password_in_a_url_is_refused_without_repeating_it() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "line", ["  address: 'https://user:hunter2@vault", "  address: https://user:hunter2: x", "  address: *hunter2: y"]
+)
+def test_text_that_is_no_yaml_is_refused_with_its_line_and_without_repeating_it(line: str) -> None:
+    with pytest.raises(InvalidResource, match=r"is not YAML: .* in line \d") as caught:
+        parse_configuration({"config.yaml": f"vault:\n{line}\n"})
+    assert "https://" not in str(caught.value)
+    assert "user:" not in str(caught.value)
+
+
 class Applied(list[Configuration]):
     """What came into force."""
 
