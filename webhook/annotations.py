@@ -40,7 +40,7 @@ class Options:
     image: str | None = None
     #: Where the sidecar answers probes and shows its metrics.
     health_port: int = 3580
-    sizes: Mapping[Size, str] = field(default_factory=dict)
+    sizes: Mapping[Size, str] = field(default_factory=dict, hash=False)
     #: The Policy that the author expects to hold for the pod's service account; the sidecar checks it.
     policy: str | None = None
     #: Keep credentials on the node's disk instead of in memory, so that they outlive a reboot.

@@ -18,16 +18,12 @@ from webhook.pod import Container, Pod
 from webhook.settings import Injection
 from webhook.template import (
     CREDENTIALS_GROUP,
+    Additions,
     Form,
     Json,
     Plan,
-    application_env,
-    application_mounts,
-    init_container,
-    needs_group,
-    sidecar,
-    status,
-    volumes,
+    Traits,
+    additions,
 )
 
 Operation = dict[str, Any]
@@ -43,32 +39,31 @@ def inject(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
 
     Containers are changed before the sidecar is inserted, so that their positions are those of the pod that came in.
     """
+    added = additions(plan, settings, Traits.of(pod))
     operations = [
-        *_applications(pod, plan, settings),
-        *_group(pod, plan),
-        *_add_missing(pod["spec"].get("volumes"), "/spec/volumes", volumes(plan, settings)),
+        *_applications(pod, added),
+        *(_group(pod) if added.group else ()),
+        *_add_missing(pod["spec"].get("volumes"), "/spec/volumes", added.volumes),
     ]
     if pods.has_sidecar(pod):
         return operations + _moved(pod)
-    return operations + _sidecar(pod, plan, settings) + list(_annotations(pod, plan))
+    return operations + _containers(pod, added) + list(_annotations(pod, plan, added))
 
 
-def _applications(pod: Pod, plan: Plan, settings: Injection) -> Iterator[Operation]:
+def _applications(pod: Pod, added: Additions) -> Iterator[Operation]:
     """Environment and mounts of every container that is not the sidecar; what the user wrote wins."""
-    env = application_env(plan.options.mode, settings)
-    mounts = application_mounts(plan.options.mode)
     for path, container in pods.containers_of(pod):
         if not pods.is_ours(container):
-            yield from _add_missing(container.get("env"), f"{path}/env", env)
+            yield from _add_missing(container.get("env"), f"{path}/env", added.environment)
             # By path, not by volume: a container may mount the credentials at a second path of its own.
-            yield from _add_missing(container.get("volumeMounts"), f"{path}/volumeMounts", mounts, "mountPath")
+            yield from _add_missing(container.get("volumeMounts"), f"{path}/volumeMounts", added.mounts, "mountPath")
 
 
-def _group(pod: Pod, plan: Plan) -> Iterator[Operation]:
+def _group(pod: Pod) -> Iterator[Operation]:
     """Put the containers into the group that may read the credentials."""
     security = pod["spec"].get("securityContext")
     groups = (security or {}).get("supplementalGroups")
-    if not needs_group(plan.options.mode, security or {}) or CREDENTIALS_GROUP in (groups or []):
+    if CREDENTIALS_GROUP in (groups or []):
         return
     path, value = "/spec/securityContext", [CREDENTIALS_GROUP]
     if not security:
@@ -96,13 +91,13 @@ def _add_missing(present: Any, path: str, wanted: list[Json], key: str = "name")
             yield {"op": "add", "path": f"{path}/-", "value": item}
 
 
-def _sidecar(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
+def _containers(pod: Pod, added: Additions) -> list[Operation]:
     present = pod["spec"].get("initContainers") or []
-    if plan.form is Form.NATIVE:
-        return [_insert_init(present, meshes.place(present), sidecar(plan, settings, pod))]
-    operations = [_insert_init(present, 0, init_container(plan, settings, pod))]
-    if plan.form is Form.CONTAINER:
-        operations.append({"op": "add", "path": "/spec/containers/0", "value": sidecar(plan, settings, pod)})
+    if added.init_container is None and added.sidecar is not None:
+        return [_insert_init(present, meshes.place(present), added.sidecar)]
+    operations = [] if added.init_container is None else [_insert_init(present, 0, added.init_container)]
+    if added.sidecar is not None:
+        operations.append({"op": "add", "path": "/spec/containers/0", "value": added.sidecar})
     return operations
 
 
@@ -120,8 +115,8 @@ def _moved(pod: Pod) -> list[Operation]:
     return [{"op": "move", "from": f"/spec/initContainers/{move[0]}", "path": f"/spec/initContainers/{move[1]}"}]
 
 
-def _annotations(pod: Pod, plan: Plan) -> Iterator[Operation]:
-    wanted = {names.ANNOTATION_STATUS: status(plan)}
+def _annotations(pod: Pod, plan: Plan, added: Additions) -> Iterator[Operation]:
+    wanted = {names.ANNOTATION_STATUS: added.status}
     present: Mapping[str, str] = pods.annotations_of(pod)
     if plan.form is Form.CONTAINER and DEFAULT_CONTAINER not in present:
         wanted[DEFAULT_CONTAINER] = pod["spec"]["containers"][0]["name"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ def apply(document: Any, operations: Sequence[Mapping[str, Any]]) -> None:
         if operation["op"] == "move":
             value = _take(document, operation["from"])
         elif operation["op"] == "add":
-            value = operation["value"]
+            value = copy.deepcopy(operation["value"])  # injections share their parts
         else:
             raise LookupError(f"operation {operation['op']!r} is none of ours")
         _add(document, operation["path"], value)

@@ -50,7 +50,8 @@ class Vault:
     namespace: str | None = None
 
 
-@dataclass(frozen=True)
+# Compared by identity: there is one for the whole process, and what it leads to is cached.
+@dataclass(frozen=True, eq=False)
 class Injection:
     """What goes into a pod: the same for every pod of the cluster."""
 

@@ -6,10 +6,11 @@ docs/injection.md says why each member is there.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -66,6 +67,58 @@ class Plan:
     form: Form
     #: The pod ends by itself, as those of a Job do.
     runs_to_completion: bool = False
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What of the pod itself the additions depend on, beside the plan."""
+
+    host_network: bool
+    #: The pod names a user other than root; the sidecar then takes it, too.
+    own_user: bool
+    #: The pod's volumes belong to a group that all its containers are in.
+    own_group: bool
+    #: Pod-level resources, which most pods have not: too seldom to make them a part of the hash.
+    resources: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, pod: Pod) -> Traits:
+        spec = pod["spec"]
+        security = spec.get("securityContext") or {}
+        return cls(
+            host_network=bool(spec.get("hostNetwork")),
+            own_user=bool(security.get("runAsUser")),
+            own_group=security.get("fsGroup") is not None,
+            resources=spec.get("resources") or {},
+        )
+
+
+class Additions(NamedTuple):
+    """Everything that may go into a pod. Requests share it: copy a part before changing it."""
+
+    environment: list[Json]
+    mounts: list[Json]
+    volumes: list[Json]
+    init_container: Json | None
+    sidecar: Json | None
+    status: str
+    #: The application's containers must be put into CREDENTIALS_GROUP.
+    group: bool
+
+
+@functools.lru_cache(maxsize=512)
+def additions(plan: Plan, settings: Injection, traits: Traits) -> Additions:
+    """All that the plan asks for. Replicas of one workload ask for the same, so it is made once for them."""
+    mode = plan.options.mode
+    return Additions(
+        environment=application_env(mode, settings),
+        mounts=application_mounts(mode),
+        volumes=volumes(plan, settings),
+        init_container=None if plan.form is Form.NATIVE else _init_container(plan, settings, traits),
+        sidecar=None if plan.form is Form.INIT else _sidecar(plan, settings, traits),
+        status=status(plan),
+        group=needs_group(mode, traits),
+    )
 
 
 def form_of(mode: Mode, settings: Injection, *, runs_to_completion: bool) -> Form:
@@ -141,13 +194,13 @@ def volumes(plan: Plan, settings: Injection) -> list[Json]:
     return added
 
 
-def sidecar(plan: Plan, settings: Injection, pod: Pod) -> Json:
+def _sidecar(plan: Plan, settings: Injection, traits: Traits) -> Json:
     """The sidecar's container, native or ordinary."""
     port: Json = {"name": HEALTH_PORT_NAME, "containerPort": plan.options.health_port, "protocol": "TCP"}
-    if pod["spec"].get("hostNetwork"):
+    if traits.host_network:
         # Written out, the scheduler keeps two such pods off the same node.
         port["hostPort"] = plan.options.health_port
-    container = _container(names.SIDECAR_CONTAINER, [], plan, settings, pod) | {
+    container = _container(names.SIDECAR_CONTAINER, [], plan, settings, traits) | {
         "ports": [port],
         "startupProbe": {
             "httpGet": {"path": "/readyz", "port": HEALTH_PORT_NAME},
@@ -164,13 +217,13 @@ def sidecar(plan: Plan, settings: Injection, pod: Pod) -> Json:
     return container
 
 
-def init_container(plan: Plan, settings: Injection, pod: Pod) -> Json:
+def _init_container(plan: Plan, settings: Injection, traits: Traits) -> Json:
     """The init container that ends as soon as there are credentials, for clusters without native sidecars."""
-    return _container(names.INIT_CONTAINER, ["once"], plan, settings, pod)
+    return _container(names.INIT_CONTAINER, ["once"], plan, settings, traits)
 
 
-def _container(name: str, arguments: list[str], plan: Plan, settings: Injection, pod: Pod) -> Json:
-    mode, spec = plan.options.mode, pod["spec"]
+def _container(name: str, arguments: list[str], plan: Plan, settings: Injection, traits: Traits) -> Json:
+    mode = plan.options.mode
     return {
         "name": name,
         "image": plan.options.image or settings.image,
@@ -178,8 +231,8 @@ def _container(name: str, arguments: list[str], plan: Plan, settings: Injection,
         "imagePullPolicy": "IfNotPresent",
         "command": [*_COMMAND, *arguments],
         "env": sidecar_env(plan, settings),
-        "resources": resources.merge(_SIZES[mode], plan.options.sizes, spec.get("resources") or {}),
-        "securityContext": _security(mode, spec.get("securityContext") or {}),
+        "resources": resources.merge(_SIZES[mode], plan.options.sizes, traits.resources),
+        "securityContext": _security(mode, traits),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _sidecar_mounts(plan.options),
     }
@@ -247,16 +300,16 @@ def _sidecar_mounts(options: Options) -> list[Json]:
     return mounts
 
 
-def needs_group(mode: Mode, pod_security: Mapping[str, Any]) -> bool:
+def needs_group(mode: Mode, traits: Traits) -> bool:
     """Whether the application's containers must be put into CREDENTIALS_GROUP to read the credentials (0440).
 
     With an fsGroup kubelet gives the volume to that group, which all containers are in already. An fsGroup of ours
     would change the owner of the user's own volumes; a supplemental group changes nothing else.
     """
-    return mode is Mode.NATS and pod_security.get("fsGroup") is None
+    return mode is Mode.NATS and not traits.own_group
 
 
-def _security(mode: Mode, pod_security: Mapping[str, Any]) -> Json:
+def _security(mode: Mode, traits: Traits) -> Json:
     """Passes the restricted Pod Security Standard whatever the pod says.
 
     The pod's own user is kept, because a namespace may allow only certain users; root is not, because the sidecar
@@ -269,9 +322,9 @@ def _security(mode: Mode, pod_security: Mapping[str, Any]) -> Json:
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    if not pod_security.get("runAsUser"):
+    if not traits.own_user:
         security["runAsUser"] = SIDECAR_USER
-    if needs_group(mode, pod_security):
+    if needs_group(mode, traits):
         security["runAsGroup"] = CREDENTIALS_GROUP
     return security
 

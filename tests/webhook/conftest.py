@@ -78,7 +78,7 @@ def operations_for(pod: Json, settings: Injection = SETTINGS) -> list[Json]:
     """The patch for a pod that must be injected."""
     decision = decision_on(pod, "team-a", settings)
     assert isinstance(decision, Inject), decision
-    return inject(check_shape(pod), decision.plan, settings)
+    return copy.deepcopy(inject(check_shape(pod), decision.plan, settings))  # injections share their parts
 
 
 def injected(pod: Json, settings: Injection = SETTINGS) -> Json:

@@ -76,7 +76,7 @@ def _operations(pod: Json, settings: Injection) -> list[Json]:
     decision = decision_on(pod, "team-a", settings)
     assert isinstance(decision, Inject), decision
     assert all(len(warning) < 120 for warning in decision.warnings)
-    return inject(check_shape(pod), decision.plan, settings)
+    return copy.deepcopy(inject(check_shape(pod), decision.plan, settings))  # injections share their parts
 
 
 def _check_untouched(before: Json, after: Json) -> None:
