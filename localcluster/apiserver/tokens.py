@@ -18,7 +18,6 @@ from localcluster.apiserver.store import Store
 
 ISSUER: Final = "https://kubernetes.default.svc.cluster.local"
 _PREFIX: Final = "system:serviceaccount:"
-_NODES: Final = ("", "nodes")
 
 
 @dataclass(frozen=True)

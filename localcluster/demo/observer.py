@@ -9,7 +9,6 @@ import urllib.request
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from edgefarm import names
@@ -165,9 +164,3 @@ def _system_credentials(platform: Platform) -> tuple[str, str]:
     )
     text = jwt.signing_input(body)
     return jwt.assemble(text, platform.vault.sign(key.name, key.latest_version, text)), user.seed
-
-
-def log_of(platform: Platform, pod: Json, container: str) -> Path:
-    """The file that a container's output goes to."""
-    meta = pod["metadata"]
-    return platform.node_folder / "logs" / f"{meta['namespace']}_{meta['name']}_{container}.log"
