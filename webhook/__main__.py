@@ -84,6 +84,8 @@ def main() -> int:
     if sys.argv[1:2] == ["inject"]:
         from webhook import inject_command
 
+        # `| head` ends us quietly, as it does other filters.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         return inject_command.main(sys.argv[2:])
     _parse_arguments()
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,8 +23,6 @@ class _Unusable(EdgefarmError):
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 1 at least one pod would be denied, 2 the input or an option cannot be used."""
     options = _parse(arguments)
-    # `| head` ends us quietly, as it does other filters.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         yaml = _import_yaml()
         settings = _settings(options)
