@@ -169,6 +169,7 @@ async def test_a_daprd_that_crashes_is_started_again(world: World, make_dapr_pod
     pod = make_dapr_pod(account)
     await pod.until_ready()
     child = _daprd(pod)
+    assert child  # signalling 0 would reach our own process group
     os.kill(child, signal.SIGKILL)
     await eventually(lambda: _daprd(pod) not in (0, child), "another process", 10)
     await pod.until_ready()
