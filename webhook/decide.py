@@ -69,8 +69,9 @@ def app_id(pod: Pod) -> str:
     metadata = pod.get("metadata", {})
     name = metadata.get("name") or metadata.get("generateName") or ""
     for owner in metadata.get("ownerReferences") or []:
-        if owner.get("controller") and owner.get("name"):
-            name = owner["name"]
+        owner_name = owner.get("name")
+        if owner.get("controller") and owner_name:
+            name = owner_name
             if owner.get("kind") == "ReplicaSet":
                 name = name.removesuffix("-" + pods.labels_of(pod).get(_HASH_LABEL, ""))
             elif owner.get("kind") == "Job" and _CRONJOB_SUFFIX.fullmatch(name[-9:]):
@@ -91,7 +92,7 @@ def _plan(pod: Pod, namespace: str, options: Options, settings: Injection) -> Pl
         names.check_label(account, "service account")
     except InvalidName as error:
         return deny(Reason.INVALID_SERVICE_ACCOUNT, problem=error)
-    completes = spec.get("restartPolicy", "Always") != "Always"
+    completes = (spec.get("restartPolicy") or "Always") != "Always"
     return Plan(
         network=network,
         namespace=namespace,

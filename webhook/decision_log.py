@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-import orjson
+import msgspec
 
 from edgefarm.secrets import mask_secrets
 from webhook.decide import Decision
@@ -45,7 +45,7 @@ class DecisionLog:
             "level": "info",
             "timestamp": datetime.now(UTC),
         }
-        self._lines.append(orjson.dumps(line, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
+        self._lines += (msgspec.json.encode(line), b"\n")
 
     def flush(self) -> None:
         """Write what has come together."""

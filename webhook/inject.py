@@ -11,7 +11,6 @@ from operator import itemgetter
 from typing import Any, Final
 
 from edgefarm import names
-from edgefarm.errors import InvalidResource
 from webhook import meshes
 from webhook import pod as pods
 from webhook.pod import Container, Pod
@@ -34,8 +33,6 @@ DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 
 def inject(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
     """Operations that put the sidecar of `plan` into the pod; empty when nothing is missing.
-
-    Raises InvalidResource for a variable without a name, which `check_shape` does not look for.
 
     Containers are changed before the sidecar is inserted, so that their positions are those of the pod that came in.
     """
@@ -62,11 +59,11 @@ def _applications(pod: Pod, added: Additions) -> Iterator[Operation]:
 def _group(pod: Pod) -> Iterator[Operation]:
     """Put the containers into the group that may read the credentials."""
     security = pod["spec"].get("securityContext")
-    groups = (security or {}).get("supplementalGroups")
+    groups = security.get("supplementalGroups") if security else None
     if CREDENTIALS_GROUP in (groups or []):
         return
     path, value = "/spec/securityContext", [CREDENTIALS_GROUP]
-    if not security:
+    if security is None:  # an empty one may hold members that we do not read
         yield {"op": "add", "path": path, "value": {"supplementalGroups": value}}
     elif not groups:
         yield {"op": "add", "path": f"{path}/supplementalGroups", "value": value}
@@ -81,11 +78,8 @@ def _add_missing(present: Any, path: str, wanted: list[Json], key: str = "name")
         if wanted:
             yield {"op": "add", "path": path, "value": wanted}
         return
-    try:
-        # Pods with thousands of variables exist: this looks at each of them once and builds nothing.
-        missing = {item[key] for item in wanted}.difference(map(itemgetter(key), present))
-    except (KeyError, TypeError):
-        raise InvalidResource(path, f"holds something without a {key}") from None
+    # Pods with thousands of variables exist: this looks at each of them once and builds nothing.
+    missing = {item[key] for item in wanted}.difference(map(itemgetter(key), present))
     for item in wanted:
         if item[key] in missing:
             yield {"op": "add", "path": f"{path}/-", "value": item}

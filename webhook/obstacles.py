@@ -96,7 +96,7 @@ def _taken_ports(pod: Pod, options: Options) -> Iterator[tuple[str, int | str, s
             continue
         for port in container.get("ports") or []:
             number = port.get("containerPort")
-            if number in ours and port.get("protocol", "TCP") == "TCP":
+            if number in ours and (port.get("protocol") or "TCP") == "TCP":
                 elsewhere = f" or move ours with the annotation {names.ANNOTATION_PORT}"
                 movable = elsewhere if number == options.health_port else ""
                 yield f"container {container['name']}", number, f"use another port{movable}"

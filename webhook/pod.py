@@ -1,12 +1,15 @@
-"""The members of a raw pod that the webhook reads, and the check that they have the shape Kubernetes gives them.
+"""The members of a pod that the webhook reads, and the check that they have the types that Kubernetes gives them.
 
-A pod stays the JSON that came in: nothing here converts, copies or drops a member.
+These TypedDicts are the one description of that: the decoder of a review follows them, passes over every other member
+without making an object of it, and refuses a wrong type with the path of the member. They are no validation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypedDict, cast
+from typing import Annotated, Any, Final, Required, TypedDict
+
+import msgspec
 
 from edgefarm import names
 from edgefarm.errors import InvalidResource
@@ -14,103 +17,119 @@ from edgefarm.errors import InvalidResource
 _OUR_CONTAINERS: Final = (names.SIDECAR_CONTAINER, names.INIT_CONTAINER)
 
 
-class EnvVar(TypedDict, total=False):
+# To Kubernetes a member that is null is absent, hence `| None`.
+
+
+class EnvVar(TypedDict):
     name: str
 
 
-class VolumeMount(TypedDict, total=False):
+class VolumeMount(TypedDict):
     name: str
     mountPath: str
 
 
-class VolumeDevice(TypedDict, total=False):
+class VolumeDevice(TypedDict):
     devicePath: str
 
 
 class ContainerPort(TypedDict, total=False):
-    name: str
-    containerPort: int
-    protocol: str
+    name: str | None
+    containerPort: int | None
+    protocol: str | None
 
 
 class Container(TypedDict, total=False):
-    """A container or init container; members that are not named here are none of our business."""
+    """A container or init container."""
 
-    name: str
+    name: Required[str]
     env: list[EnvVar] | None
     volumeMounts: list[VolumeMount] | None
     volumeDevices: list[VolumeDevice] | None
-    restartPolicy: str
+    restartPolicy: str | None
     ports: list[ContainerPort] | None
 
 
-class Volume(TypedDict, total=False):
+class Volume(TypedDict):
     name: str
 
 
 class OwnerReference(TypedDict, total=False):
-    kind: str
-    name: str
-    controller: bool
+    kind: str | None
+    name: str | None
+    controller: bool | None
 
 
 class ObjectMeta(TypedDict, total=False):
-    name: str
-    generateName: str
-    namespace: str
+    name: str | None
+    generateName: str | None
+    namespace: str | None
     labels: dict[str, str] | None
     annotations: dict[str, str] | None
     ownerReferences: list[OwnerReference] | None
 
 
+class PodOS(TypedDict, total=False):
+    name: str | None
+
+
+class PodSecurityContext(TypedDict, total=False):
+    runAsUser: int | None
+    fsGroup: int | None
+    supplementalGroups: list[int] | None
+    windowsOptions: dict[str, Any] | None
+
+
+class PodResources(TypedDict, total=False):
+    requests: dict[str, Any] | None
+    limits: dict[str, Any] | None
+
+
 class PodSpec(TypedDict, total=False):
-    containers: list[Container]
+    containers: Required[Annotated[list[Container], msgspec.Meta(min_length=1)]]
     initContainers: list[Container] | None
     volumes: list[Volume] | None
-    serviceAccountName: str
-    serviceAccount: str
-    hostNetwork: bool
+    serviceAccountName: str | None
+    serviceAccount: str | None
+    hostNetwork: bool | None
     nodeSelector: dict[str, str] | None
-    os: dict[str, str] | None
-    securityContext: dict[str, Any] | None
-    resources: dict[str, Any] | None
-    restartPolicy: str
+    os: PodOS | None
+    securityContext: PodSecurityContext | None
+    resources: PodResources | None
+    restartPolicy: str | None
 
 
 class Pod(TypedDict, total=False):
-    """A pod as the API server sends it."""
+    """A pod as the API server sends it, without what is not named here."""
 
     metadata: ObjectMeta
-    spec: PodSpec
+    spec: Required[PodSpec]
 
 
 def check_shape(raw: object) -> Pod:
-    """Return `raw` itself as a Pod; raise InvalidResource when a member that we read has the wrong type.
+    """What of `raw` the webhook reads; raise InvalidResource when a member of it has the wrong type."""
+    try:
+        return msgspec.convert(raw, Pod)
+    except msgspec.ValidationError as error:
+        problem, path = problem_and_path(error)
+        raise InvalidResource(_with_key(path, raw) or "object", problem) from None
 
-    The API server never sends such a pod, so this protects against other callers; it is not validation.
-    """
-    pod = _mapping(raw, "object")
-    metadata = _mapping(pod.get("metadata", {}), "metadata")
-    _strings(metadata, ("name", "generateName", "namespace"), "metadata")
-    for member in ("labels", "annotations"):
-        _string_map(metadata.get(member), f"metadata.{member}")
-    for path, owner in _items(metadata.get("ownerReferences"), "metadata.ownerReferences"):
-        _strings(owner, ("kind", "name"), path)
-    spec = _mapping(pod.get("spec"), "spec")
-    _strings(spec, ("serviceAccountName", "serviceAccount"), "spec")
-    for member in ("nodeSelector", "os"):
-        _string_map(spec.get(member), f"spec.{member}")
-    security = _mapping(spec.get("securityContext") or {}, "spec.securityContext")
-    _list(security.get("supplementalGroups"), "spec.securityContext.supplementalGroups")
-    for kind in ("requests", "limits"):
-        _mapping(_mapping(spec.get("resources") or {}, "spec.resources").get(kind) or {}, f"spec.resources.{kind}")
-    _named(spec.get("volumes"), "spec.volumes")
-    if not spec.get("containers"):
-        raise InvalidResource("spec.containers", "is empty or missing")
-    for member in ("containers", "initContainers"):
-        for path, container in _items(spec.get(member), f"spec.{member}"):
-            _check_container(container, path)
-    return cast(Pod, raw)
+
+def problem_and_path(error: msgspec.ValidationError) -> tuple[str, str]:
+    """What the decoder found wrong, and where; the path of the document itself is empty."""
+    problem, _, path = str(error).partition(" - at `$")
+    return problem, path.rstrip("`").removeprefix(".")
+
+
+def _with_key(path: str, raw: Any) -> str:
+    """A path with the name of the label or annotation, which the decoder leaves out."""
+    place = path.removesuffix("[...]")
+    if place == path:
+        return path
+    for member in place.split("."):
+        raw = raw[member]
+    key = next(key for key, value in raw.items() if not isinstance(value, str))
+    return f"{place}[{key[:80]!r}]"
 
 
 def containers_of(pod: Pod) -> Iterable[tuple[str, Container]]:
@@ -140,53 +159,3 @@ def has_sidecar(pod: Pod) -> bool:
     return names.ANNOTATION_STATUS in annotations_of(pod) and any(
         is_ours(container) for _, container in containers_of(pod)
     )
-
-
-def _check_container(container: Mapping[str, Any], path: str) -> None:
-    if not isinstance(container.get("name"), str):
-        raise InvalidResource(f"{path}.name", "is no text or missing")
-    # Pods with thousands of variables exist: `inject` looks at them, once.
-    _list(container.get("env"), f"{path}.env")
-    _named(container.get("volumeMounts"), f"{path}.volumeMounts", ("name", "mountPath"))
-    _named(container.get("volumeDevices"), f"{path}.volumeDevices", ("devicePath",))
-    for port_path, port in _items(container.get("ports"), f"{path}.ports"):
-        _strings(port, ("protocol",), port_path)
-
-
-def _named(value: object, path: str, members: tuple[str, ...] = ("name",)) -> None:
-    for item_path, item in _items(value, path):
-        for member in members:
-            if not isinstance(item.get(member), str):
-                raise InvalidResource(f"{item_path}.{member}", "is no text or missing")
-
-
-def _items(value: object, path: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    for index, item in enumerate(_list(value, path)):
-        item_path = f"{path}[{index}]"
-        yield item_path, _mapping(item, item_path)
-
-
-def _list(value: object, path: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise InvalidResource(path, "is no list")
-    return value
-
-
-def _mapping(value: object, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidResource(path, "is no object or missing")
-    return value
-
-
-def _strings(mapping: Mapping[str, Any], members: Iterable[str], path: str) -> None:
-    for member in members:
-        if not isinstance(mapping.get(member, ""), str):
-            raise InvalidResource(f"{path}.{member}", "is no text")
-
-
-def _string_map(value: object, path: str) -> None:
-    for name, text in _mapping(value or {}, path).items():
-        if not isinstance(text, str):
-            raise InvalidResource(f"{path}[{name[:80]!r}]", "is no text")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-import orjson
+import msgspec
 
 from edgefarm import __version__, names
 from webhook import resources
@@ -138,7 +138,7 @@ def ports_of(options: Options) -> tuple[int, ...]:
 def status(plan: Plan) -> str:
     """Value of the status annotation: what was done, and by which version."""
     value = {"version": __version__, "network": plan.network, "mode": plan.options.mode, "sidecar": plan.form}
-    return orjson.dumps(value).decode()
+    return msgspec.json.encode(value).decode()
 
 
 def application_env(mode: Mode, settings: Injection) -> list[Json]:

@@ -198,17 +198,17 @@ def test_shared_yaml_anchors_and_times_stay_what_they_are(run: Any) -> None:
         (b"[" * 5000, "is no YAML"),
         (b"kind: Pod\nspec: !!python/object:os.system {}", "is no YAML"),
         (b"kind: Pod\nspec: &a {containers: [*a]}", "Pod/(no name): is nothing that JSON can hold"),
-        (b"kind: Pod\nspec: {containers: 5}", "spec.containers: is no list"),
+        (b"kind: Pod\nspec: {containers: 5}", "spec.containers: Expected `array`, got `int`"),
         (
             b"kind: Pod\nmetadata: {labels: {a: true}}\nspec: {containers: [{name: a}]}",
-            "metadata.labels['a']: is no text",
+            "metadata.labels['a']: Expected `str`, got `bool`",
         ),
         (
             b"kind: Pod\nmetadata: {name: p, labels: {network.edgefarm.io: a}}\n"
             b"spec: {containers: [{name: a, env: [5]}]}",
-            "Pod/p: ",
+            "Pod/p: spec.containers[0].env[0]: Expected `object`, got `int`",
         ),
-        (b"kind: Pod\nmetadata: []\nspec: {containers: [{name: a}]}", "metadata: is no object"),
+        (b"kind: Pod\nmetadata: []\nspec: {containers: [{name: a}]}", "metadata: Expected `object`, got `array`"),
         (b"kind: List\nitems: [1]", "has an item that is no object"),
         (b"kind: !!set {a}", "document 1: is no Kubernetes object"),
     ],
