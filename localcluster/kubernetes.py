@@ -1,7 +1,11 @@
-"""Kubernetes API servers as local processes: our own, or a real etcd and kube-apiserver, with the same attributes."""
+"""Kubernetes API servers: our own, a real etcd and kube-apiserver, or one that runs already, with the same attributes.
+
+Tests are told which by the environment: see `start_api_server`.
+"""
 
 from __future__ import annotations
 
+import os
 import secrets
 import ssl
 import sys
@@ -9,18 +13,22 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from edgefarm.errors import InvalidResource
+from localcluster.connection import Connection
 from localcluster.kubeconfig import write_kubeconfig
 from localcluster.process import LocalProcess, StartError, accepts, free_port
 from localcluster.stack import Authority, write_private
 
 #: Issuer and default audience of service account tokens, as in most clusters.
 ISSUER = "https://kubernetes.default.svc.cluster.local"
+#: Names the kubeconfig of a cluster that runs already; its current context is used.
+KUBECONFIG_VARIABLE: Final = "EDGEFARM_TEST_KUBECONFIG"
 
 
 class ApiServer(Protocol):
@@ -107,10 +115,59 @@ class RealApiServer:
         self.etcd.stop()
 
 
+@dataclass(frozen=True)
+class GivenApiServer:
+    """The API server of a kubeconfig, which somebody else runs: it is used as it is and not stopped."""
+
+    connection: Connection
+    kubeconfig: Path
+    ca: Path
+
+    @classmethod
+    def take(cls, folder: Path, kubeconfig: Path) -> GivenApiServer:
+        """Return when it answers; raise StartError with what is wrong. Its authority is written into `folder`."""
+        try:
+            connection = Connection.from_kubeconfig(kubeconfig)
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, InvalidResource, yaml.YAMLError) as error:
+            raise StartError(f"{KUBECONFIG_VARIABLE}: {kubeconfig} cannot be used: {error}") from error
+        if not connection.ca:
+            raise StartError(f"{KUBECONFIG_VARIABLE}: the cluster in {kubeconfig} has no certificate-authority")
+        folder.mkdir(parents=True, exist_ok=True)
+        ca = folder / "ca.crt"
+        ca.write_text(connection.ca)
+        try:
+            _get(connection, "/readyz")
+        except OSError as error:
+            raise StartError(f"{KUBECONFIG_VARIABLE}: {connection.server} is not ready: {error}") from error
+        return cls(connection, kubeconfig, ca)
+
+    @property
+    def url(self) -> str:
+        return self.connection.server
+
+    @property
+    def admin_token(self) -> str:
+        if not self.connection.token:
+            raise StartError(f"{KUBECONFIG_VARIABLE}: this needs a user with a token, {self.kubeconfig} has another")
+        return self.connection.token
+
+    @property
+    def process(self) -> LocalProcess:
+        raise StartError(f"this needs an API server that it starts itself: unset {KUBECONFIG_VARIABLE}")
+
+    def stop(self) -> None:
+        """Do nothing: whoever started it stops it."""
+
+
 def start_api_server(
     folder: Path, assets: Path | None = None, host: str = "127.0.0.1", port: int = 0
-) -> LocalApiServer | RealApiServer:
-    """The real programs of `assets` (the value of KUBEBUILDER_ASSETS) when given, else our own server."""
+) -> LocalApiServer | RealApiServer | GivenApiServer:
+    """The cluster that EDGEFARM_TEST_KUBECONFIG names, else the real programs of `assets`, else our own server.
+
+    `assets` is the value of KUBEBUILDER_ASSETS. Raises StartError with what is wrong.
+    """
+    if given := os.environ.get(KUBECONFIG_VARIABLE):
+        return GivenApiServer.take(folder, Path(given))
     if assets is not None:
         return RealApiServer.start(folder, assets, host, port)
     return LocalApiServer.start(folder, host, port)
@@ -171,6 +228,14 @@ def _wait_ready(process: LocalProcess, url: str, ca: Path, timeout: float = 20.0
     except StartError:
         process.stop()
         raise
+
+
+def _get(connection: Connection, path: str) -> None:
+    """One GET as the kubeconfig's user; OSError unless it succeeds."""
+    headers = {"Authorization": f"Bearer {connection.token}"} if connection.token else {}
+    request = urllib.request.Request(connection.server + path, headers=headers)
+    with urllib.request.urlopen(request, timeout=10, context=connection.ssl_context()):
+        pass
 
 
 def _token_of(kubeconfig: Path) -> str:

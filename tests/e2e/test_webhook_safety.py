@@ -114,6 +114,10 @@ async def test_with_no_webhook_left_everything_but_labelled_pods_starts_and_thos
     await until(lambda: pods_of(kube, "waits", "default"), "the pod that had to wait", 90)
     [late] = await pods_of(kube, "waits", "default")
     assert names.ANNOTATION_STATUS in late["metadata"]["annotations"]
+    # These namespaces outlive the test where the cluster is not its own.
+    await kube.delete(DEPLOYMENTS, "waits", "default")
+    await kube.delete(PODS, "plain", "default")
+    await kube.delete(PODS, "system", "kube-system")
 
 
 async def test_a_lost_authority_is_replaced_under_load_without_a_failed_admission(platform: Platform) -> None:
