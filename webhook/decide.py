@@ -24,6 +24,7 @@ _MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 _HASH_LABEL: Final = "pod-template-hash"
 #: What a CronJob appends to its name for each Job: the scheduled time in minutes.
 _CRONJOB_SUFFIX = re.compile(r"-\d{8}", re.ASCII)
+_NOT_IN_LABELS = re.compile(r"[^a-z0-9-]")
 _MOST_WARNINGS: Final = 5
 
 
@@ -76,7 +77,7 @@ def app_id(pod: Pod) -> str:
                 name = name.removesuffix("-" + pods.labels_of(pod).get(_HASH_LABEL, ""))
             elif owner.get("kind") == "Job" and _CRONJOB_SUFFIX.fullmatch(name[-9:]):
                 name = name[:-9]
-    label = re.sub(r"[^a-z0-9-]", "-", name.lower()).lstrip("-")
+    label = _NOT_IN_LABELS.sub("-", name.lower()).lstrip("-")
     return label[:63].rstrip("-") or "app"
 
 

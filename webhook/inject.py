@@ -6,8 +6,8 @@ another webhook added between two rounds gets what the others have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 from edgefarm import names
@@ -19,28 +19,31 @@ from webhook.template import (
     CREDENTIALS_GROUP,
     Additions,
     Form,
-    Json,
+    Item,
     Plan,
     Traits,
     additions,
 )
 
 Operation = dict[str, Any]
+MakeAdditions = Callable[[Plan, Injection, Traits], Additions]
 
 #: So that `kubectl logs` and `kubectl exec` still mean the application when the sidecar is the first container.
 DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 
 
-def inject(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
+def inject(pod: Pod, plan: Plan, settings: Injection, make: MakeAdditions = additions) -> list[Operation]:
     """Operations that put the sidecar of `plan` into the pod; empty when nothing is missing.
+
+    With `encoded_additions` their values are JSON text, for `msgspec.json.encode` alone.
 
     Containers are changed before the sidecar is inserted, so that their positions are those of the pod that came in.
     """
-    added = additions(plan, settings, Traits.of(pod))
+    added = make(plan, settings, Traits.of(pod))
     operations = [
         *_applications(pod, added),
         *(_group(pod) if added.group else ()),
-        *_add_missing(pod["spec"].get("volumes"), "/spec/volumes", added.volumes),
+        *_add_missing(pod["spec"].get("volumes"), "/spec/volumes", added.volumes, itemgetter("name")),
     ]
     if pods.has_sidecar(pod):
         return operations + _moved(pod)
@@ -49,11 +52,14 @@ def inject(pod: Pod, plan: Plan, settings: Injection) -> list[Operation]:
 
 def _applications(pod: Pod, added: Additions) -> Iterator[Operation]:
     """Environment and mounts of every container that is not the sidecar; what the user wrote wins."""
-    for path, container in pods.containers_of(pod):
-        if not pods.is_ours(container):
-            yield from _add_missing(container.get("env"), f"{path}/env", added.environment)
-            # By path, not by volume: a container may mount the credentials at a second path of its own.
-            yield from _add_missing(container.get("volumeMounts"), f"{path}/volumeMounts", added.mounts, "mountPath")
+    spec = pod["spec"]
+    for place, containers in (("initContainers", spec.get("initContainers")), ("containers", spec["containers"])):
+        for index, container in enumerate(containers or ()):
+            if not pods.is_ours(container):
+                path, mounts = f"/spec/{place}/{index}", container.get("volumeMounts")
+                yield from _add_missing(container.get("env"), f"{path}/env", added.environment, attrgetter("name"))
+                # By path, not by volume: a container may mount the credentials at a second path of its own.
+                yield from _add_missing(mounts, f"{path}/volumeMounts", added.mounts, itemgetter("mountPath"))
 
 
 def _group(pod: Pod) -> Iterator[Operation]:
@@ -71,18 +77,18 @@ def _group(pod: Pod) -> Iterator[Operation]:
         yield {"op": "add", "path": f"{path}/supplementalGroups/-", "value": CREDENTIALS_GROUP}
 
 
-def _add_missing(present: Any, path: str, wanted: list[Json], key: str = "name") -> Iterator[Operation]:
-    """Append the items whose `key` is not in the list `present` at `path`, which may be missing altogether."""
+def _add_missing(
+    present: Sequence[Any] | None, path: str, wanted: Mapping[str, Item], key: Callable[[Any], str]
+) -> list[Operation]:
+    """Append the items whose key is not in the list `present` at `path`, which may be missing altogether."""
+    if not wanted:
+        return []
     if not present:
         # A second "add" of the list itself would replace the first: it is made once, with all items.
-        if wanted:
-            yield {"op": "add", "path": path, "value": wanted}
-        return
+        return [{"op": "add", "path": path, "value": list(wanted.values())}]
     # Pods with thousands of variables exist: this looks at each of them once and builds nothing.
-    missing = {item[key] for item in wanted}.difference(map(itemgetter(key), present))
-    for item in wanted:
-        if item[key] in missing:
-            yield {"op": "add", "path": f"{path}/-", "value": item}
+    missing = wanted.keys() - map(key, present)
+    return [{"op": "add", "path": f"{path}/-", "value": item} for name, item in wanted.items() if name in missing]
 
 
 def _containers(pod: Pod, added: Additions) -> list[Operation]:
@@ -95,7 +101,7 @@ def _containers(pod: Pod, added: Additions) -> list[Operation]:
     return operations
 
 
-def _insert_init(present: Sequence[Container], position: int, container: Json) -> Operation:
+def _insert_init(present: Sequence[Container], position: int, container: Item) -> Operation:
     if not present:
         return {"op": "add", "path": "/spec/initContainers", "value": [container]}
     return {"op": "add", "path": f"/spec/initContainers/{position}", "value": container}

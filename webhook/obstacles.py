@@ -61,7 +61,7 @@ def _is_windows(pod: Pod) -> bool:
 def _other_dapr(pod: Pod) -> Iterator[str]:
     if pods.annotations_of(pod).get(_DAPR_ENABLED, "").lower() in _TRUTHY:
         yield f"annotation {_DAPR_ENABLED}"
-    for _, container in pods.containers_of(pod):
+    for container in pods.containers_of(pod):
         if container["name"] == _DAPR_CONTAINER:
             yield f"container {_DAPR_CONTAINER}"
 
@@ -76,7 +76,7 @@ def _status(pod: Pod) -> tuple[str, str]:
 
 
 def _taken_names(pod: Pod) -> Iterator[tuple[str, str]]:
-    for _, container in pods.containers_of(pod):
+    for container in pods.containers_of(pod):
         if pods.is_ours(container):
             yield "container", container["name"]
     for volume in pod["spec"].get("volumes") or []:
@@ -91,7 +91,7 @@ def _taken_ports(pod: Pod, options: Options) -> Iterator[tuple[str, int | str, s
         yield f"the annotation {names.ANNOTATION_PORT}", options.health_port, "Dapr listens there, write another port"
     if options.app_port in ours:
         yield f"the annotation {names.ANNOTATION_DAPR_APP_PORT}", options.app_port, "let the application use another"
-    for _, container in pods.containers_of(pod):
+    for container in pods.containers_of(pod):
         if pods.is_ours(container):
             continue
         for port in container.get("ports") or []:
@@ -105,7 +105,7 @@ def _taken_ports(pod: Pod, options: Options) -> Iterator[tuple[str, int | str, s
 
 
 def _taken_paths(pod: Pod) -> Iterator[str]:
-    for _, container in pods.containers_of(pod):
+    for container in pods.containers_of(pod):
         if pods.is_ours(container):
             continue
         for mount in container.get("volumeMounts") or []:

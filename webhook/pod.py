@@ -1,12 +1,13 @@
 """The members of a pod that the webhook reads, and the check that they have the types that Kubernetes gives them.
 
 These TypedDicts are the one description of that: the decoder of a review follows them, passes over every other member
-without making an object of it, and refuses a wrong type with the path of the member. They are no validation.
+without making an object of it, and refuses a wrong type with the path of the member. They are no validation. To
+Kubernetes a member that is null is absent, hence `| None`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Required, TypedDict
 
 import msgspec
@@ -17,10 +18,9 @@ from edgefarm.errors import InvalidResource
 _OUR_CONTAINERS: Final = (names.SIDECAR_CONTAINER, names.INIT_CONTAINER)
 
 
-# To Kubernetes a member that is null is absent, hence `| None`.
+class EnvVar(msgspec.Struct, gc=False):
+    """The one member that is not left a dict: pods have thousands of these, and dicts would double the time."""
 
-
-class EnvVar(TypedDict):
     name: str
 
 
@@ -132,13 +132,10 @@ def _with_key(path: str, raw: Any) -> str:
     return f"{place}[{key[:80]!r}]"
 
 
-def containers_of(pod: Pod) -> Iterable[tuple[str, Container]]:
-    """Every init container and container with its JSON pointer."""
+def containers_of(pod: Pod) -> list[Container]:
+    """Every init container and container."""
     spec = pod["spec"]
-    for index, container in enumerate(spec.get("initContainers") or []):
-        yield f"/spec/initContainers/{index}", container
-    for index, container in enumerate(spec["containers"]):
-        yield f"/spec/containers/{index}", container
+    return [*(spec.get("initContainers") or ()), *spec["containers"]]
 
 
 def labels_of(pod: Pod) -> Mapping[str, str]:
@@ -156,6 +153,4 @@ def is_ours(container: Container) -> bool:
 
 def has_sidecar(pod: Pod) -> bool:
     """Whether an earlier round put our containers into this pod, even if another webhook altered them since."""
-    return names.ANNOTATION_STATUS in annotations_of(pod) and any(
-        is_ours(container) for _, container in containers_of(pod)
-    )
+    return names.ANNOTATION_STATUS in annotations_of(pod) and any(map(is_ours, containers_of(pod)))

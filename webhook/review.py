@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Generic, NamedTuple, Required, TypedDict, TypeVar
 
 import msgspec
+import pybase64
 
 from edgefarm.errors import InvalidResource, InvalidReview
 from webhook.decide import Decision, Deny, Inject, Reason, decide, skip
 from webhook.inject import inject
 from webhook.pod import Pod, check_shape, problem_and_path
 from webhook.settings import Injection
+from webhook.template import encoded_additions
 
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
@@ -95,10 +97,11 @@ def answer(request: Request, settings: Injection) -> Answer:
     if isinstance(decision, Deny):
         response["status"] = {"code": 403, "reason": "Forbidden", "message": decision.sentence}
     elif isinstance(decision, Inject) and request.pod is not None:
-        operations = inject(request.pod, decision.plan, settings)
+        operations = inject(request.pod, decision.plan, settings, encoded_additions)
         if operations:
             response["patchType"] = "JSONPatch"
-            response["patch"] = msgspec.json.encode(operations)  # the encoder writes bytes as base64
+            # Base64 needs no escaping. The encoder would write bytes as base64 by itself, but not with SIMD.
+            response["patch"] = msgspec.Raw(b'"%b"' % pybase64.b64encode(msgspec.json.encode(operations)))
         if decision.warnings:
             response["warnings"] = decision.warnings
     return Answer(decision, msgspec.json.encode({"apiVersion": API_VERSION, "kind": KIND, "response": response}))

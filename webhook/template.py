@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -93,31 +93,52 @@ class Traits:
         )
 
 
+#: Of a list in a pod: as JSON, or as the text of it.
+Item: TypeAlias = Json | msgspec.Raw
+
+
 class Additions(NamedTuple):
     """Everything that may go into a pod. Requests share it: copy a part before changing it."""
 
-    environment: list[Json]
-    mounts: list[Json]
-    volumes: list[Json]
-    init_container: Json | None
-    sidecar: Json | None
+    #: By name, mounts by their path: what tells the items of a list apart.
+    environment: Mapping[str, Item]
+    mounts: Mapping[str, Item]
+    volumes: Mapping[str, Item]
+    init_container: Item | None
+    sidecar: Item | None
     status: str
     #: The application's containers must be put into CREDENTIALS_GROUP.
     group: bool
 
 
-@functools.lru_cache(maxsize=512)
 def additions(plan: Plan, settings: Injection, traits: Traits) -> Additions:
-    """All that the plan asks for. Replicas of one workload ask for the same, so it is made once for them."""
+    """All that the plan asks for."""
     mode = plan.options.mode
     return Additions(
-        environment=application_env(mode, settings),
-        mounts=application_mounts(mode),
-        volumes=volumes(plan, settings),
+        environment={item["name"]: item for item in application_env(mode, settings)},
+        mounts={item["mountPath"]: item for item in application_mounts(mode)},
+        volumes={item["name"]: item for item in volumes(plan, settings)},
         init_container=None if plan.form is Form.NATIVE else _init_container(plan, settings, traits),
         sidecar=None if plan.form is Form.INIT else _sidecar(plan, settings, traits),
         status=status(plan),
         group=needs_group(mode, traits),
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def encoded_additions(plan: Plan, settings: Injection, traits: Traits) -> Additions:
+    """The same with every item as JSON text. Replicas of one workload ask for the same: it is made once for them."""
+    plain = additions(plan, settings, traits)
+
+    def encoded(item: Item) -> msgspec.Raw:
+        return msgspec.Raw(msgspec.json.encode(item))
+
+    return plain._replace(
+        environment={name: encoded(item) for name, item in plain.environment.items()},
+        mounts={path: encoded(item) for path, item in plain.mounts.items()},
+        volumes={name: encoded(item) for name, item in plain.volumes.items()},
+        init_container=plain.init_container and encoded(plain.init_container),
+        sidecar=plain.sidecar and encoded(plain.sidecar),
     )
 
 
