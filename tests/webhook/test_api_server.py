@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,9 +12,13 @@ import pytest
 
 from edgefarm import names
 from edgefarm.errors import EdgefarmError
+from localcluster.client import Json
 from localcluster.kubernetes import ApiServer, start_api_server
-from tests.webhook.cluster import Cluster, open_cluster, unlabelled
-from tests.webhook.conftest import StartWebhook, make_pod, sidecar_of
+from localcluster.stack import Authority
+from tests.apiserver.webhook import Webhook as OtherWebhook
+from tests.apiserver.webhook import allow, configuration, patching
+from tests.webhook.cluster import WEBHOOKS, Cluster, open_cluster, unlabelled
+from tests.webhook.conftest import StartWebhook, env_of, make_pod, sidecar_of
 from webhook.annotations import Mode
 
 
@@ -53,3 +59,42 @@ async def test_while_all_webhooks_are_down_only_labelled_pods_wait(
     assert names.SIDECAR_CONTAINER not in str(pod)
     await cluster.register(start_webhook())
     assert sidecar_of(await cluster.create(make_pod()))
+
+
+def adds_containers(request: Json) -> Json:
+    """What a webhook of somebody else's does: a container and an init container, unless they are there."""
+    spec = request["object"]["spec"]
+    if any(container["name"] == "late" for container in spec["containers"]):
+        return allow(request)
+    late = {"op": "add", "path": "/spec/containers/-", "value": {"name": "late", "image": "example/late:1"}}
+    first = {"op": "add", "path": "/spec/initContainers/0", "value": {"name": "first", "image": "example/first:1"}}
+    return patching(late, first)(request)
+
+
+async def test_what_a_later_webhook_adds_gets_its_environment_and_mounts_in_a_second_round(
+    cluster: Cluster, start_webhook: StartWebhook, authority: Authority
+) -> None:
+    await cluster.register(start_webhook())
+    with OtherWebhook(authority, adds_containers) as other:
+        name = f"{cluster.configuration}-later"  # API servers ask in the order of names
+        await cluster.kube.apply([configuration(name, other.by_url(), cluster.namespace)])
+        try:
+            pod = await until_added(cluster)
+        finally:
+            await cluster.kube.delete(WEBHOOKS, name)
+    inits, [app, late] = pod["spec"]["initContainers"], pod["spec"]["containers"]
+    assert [container["name"] for container in inits] == ["first", names.SIDECAR_CONTAINER]
+    for container in (inits[0], late):
+        assert env_of(container) == env_of(app)
+        assert "/var/run/edgefarm/credentials" in [mount["mountPath"] for mount in container["volumeMounts"]]
+
+
+async def until_added(cluster: Cluster) -> Json:
+    """A pod in mode nats, as soon as the API server asks the other webhook too."""
+    deadline = time.monotonic() + 20
+    while True:
+        pod = await cluster.create(make_pod(mode=Mode.NATS))
+        if len(pod["spec"]["containers"]) == 2:
+            return pod
+        assert time.monotonic() < deadline, "the API server does not ask the other webhook"
+        await asyncio.sleep(0.05)
