@@ -7,7 +7,7 @@ import contextlib
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -24,25 +24,13 @@ from localcluster.node.images import IMAGES
 from localcluster.node.launcher import Launcher
 from localcluster.node.pod import PodWorker, Runtime
 from localcluster.node.sources import PodFacts
+from localcluster.node.spec import NodeSpec
 
 _log = structlog.get_logger()
 _HEARTBEAT_SECONDS = 10.0
 _STOP_GRACE_SECONDS = 3.0
 _FINISHED = ("Succeeded", "Failed")
 _READY = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the node runner is running"}
-
-
-@dataclass(frozen=True)
-class NodeSpec:
-    """A node to be made: its name and the labels it starts with."""
-
-    name: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-def default_nodes(count: int) -> list[NodeSpec]:
-    """`node-1`, `node-2`, … without labels of their own."""
-    return [NodeSpec(f"node-{number}") for number in range(1, count + 1)]
 
 
 @dataclass(frozen=True)
@@ -194,9 +182,11 @@ class NodeRunner:
                 "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "unknown"),
                 **node.labels,
             }
-            metadata = {"name": node.name, "labels": labels}
+            new: Json = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name, "labels": labels}}
+            if node.taints:
+                new["spec"] = {"taints": [asdict(taint) for taint in node.taints]}
             with contextlib.suppress(Conflict):
-                await self._client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": metadata})
+                await self._client.create(NODES, new)
             current = await self._client.get(NODES, node.name)
         status = self._node_status(node, current)
         await self._client.patch(NODES, node.name, {"status": status}, subresource="status")

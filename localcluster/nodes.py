@@ -13,7 +13,8 @@ from pathlib import Path
 import structlog
 
 from localcluster.client import Client
-from localcluster.noderunner import NodeRunner, NodeSpec, RunnerSettings, default_nodes
+from localcluster.node.spec import NodeSpec, default_nodes
+from localcluster.noderunner import NodeRunner, RunnerSettings
 from localcluster.workloads import run_workloads
 
 
@@ -32,15 +33,6 @@ async def run(kubeconfig: Path, settings: RunnerSettings) -> None:
             task.cancel()
 
 
-def parse_node(text: str) -> NodeSpec:
-    """`name[,label=value…]`; raises ValueError with what to write instead."""
-    name, *labels = text.split(",")
-    pairs = [label.partition("=") for label in labels]
-    if not name or "=" in name or not all(separator for _, separator, _ in pairs):
-        raise ValueError(f"{text!r}: write a node as name,label=value,label=value")
-    return NodeSpec(name, {key: value for key, _, value in pairs})
-
-
 def parse_image(text: str) -> tuple[str, list[str]]:
     """`image=command with arguments`; raises ValueError with what to write instead."""
     image, separator, command = text.partition("=")
@@ -55,7 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="volumes, logs and node disks go here")
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help="make node-1 … node-N")
     parser.add_argument(
-        "--node", action="append", type=parse_node, default=[], metavar="NAME[,LABEL=VALUE…]", help="make this node"
+        "--node",
+        action="append",
+        type=NodeSpec.parse,
+        default=[],
+        metavar="NAME[,LABEL=VALUE…][,taint:KEY=VALUE:EFFECT…]",
+        help="make this node",
     )
     parser.add_argument(
         "--image", action="append", type=parse_image, default=[], metavar="NAME=COMMAND", help="one more known image"

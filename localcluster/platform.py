@@ -8,7 +8,7 @@ import os
 import random
 import string
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,9 @@ from edgefarm.vault import Vault, VaultSettings
 from localcluster.client import DEPLOYMENTS, SERVICE_ACCOUNTS, Client, has_condition
 from localcluster.kubernetes import ApiServer, start_api_server
 from localcluster.node.images import CONTROL_IMAGE, SIDECAR_IMAGE
+from localcluster.node.spec import NodeSpec, default_nodes
 from localcluster.process import LocalProcess, StartError, free_port
-from localcluster.stack import Authority, NatsServer, OpenBao, write_private
+from localcluster.stack import UPLINK_HOST, Authority, NatsServer, OpenBao, write_private
 
 ROOT: Final = Path(__file__).parents[1]
 _MANIFESTS: Final = Path(__file__).parent / "manifests"
@@ -42,6 +43,12 @@ class PlatformOptions:
     daprd: Path
     kubebuilder_assets: Path | None = None
     nodes: int = 1
+    """How many plain nodes there are, where `node_specs` does not list them."""
+    node_specs: Sequence[NodeSpec] = ()
+    leafs: bool = False
+    """Whether the hub listens for leaf nodes; the configuration then has `nats.leafUrls`."""
+    uplinks: bool = False
+    """Whether pods reach NATS and OpenBao through uplinks that can be cut for each node (`--uplink` of the nodes)."""
     renew_every: str = "1h"
     lifetime: str = "30d"
     keys: dict[str, str] = field(default_factory=dict)
@@ -55,6 +62,8 @@ class Platform:
     folder: Path
     options: PlatformOptions
     _exit: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _uplinks: dict[str, str] = field(default_factory=dict)
+    """Where pods see a server -> where it is; host and port each."""
 
     authority: Authority = field(init=False)
     api: ApiServer = field(init=False)
@@ -122,9 +131,24 @@ class Platform:
         self.bao = OpenBao.start(self.folder / "openbao", self.authority, host=_SERVER_HOST, port=port)
 
     def start_nats(self, port: int = 0) -> None:
-        """Start NATS on its data; after `nats.stop()` give the old port."""
-        auth = self._nats_auth.read_text()
-        self.nats = NatsServer.start(self.folder / "nats", self.authority, auth=auth, host=_SERVER_HOST, port=port)
+        """Start NATS on its data; after `nats.stop()` give the old port (that for leaf nodes stays by itself)."""
+        auth, leaf_port = self._nats_auth.read_text(), None
+        if self.options.leafs:
+            leaf_port = int(self.nats.leaf_url.rpartition(":")[2]) if port else 0
+        self.nats = NatsServer.start(
+            self.folder / "nats", self.authority, auth=auth, host=_SERVER_HOST, port=port, leaf_port=leaf_port
+        )
+
+    def for_pods(self, url: str) -> str:
+        """The URL at which pods reach a server: behind its uplink, where the options ask for uplinks."""
+        if not self.options.uplinks:
+            return url
+        scheme, _, target = url.partition("://")
+        listen = next((near for near, far in self._uplinks.items() if far == target), "")
+        if not listen:
+            listen = f"{UPLINK_HOST}:{free_port(UPLINK_HOST)}"
+            self._uplinks[listen] = target
+        return f"{scheme}://{listen}"
 
     @property
     def _nats_auth(self) -> Path:
@@ -132,13 +156,18 @@ class Platform:
 
     async def start_product(self) -> str:
         """The node runner, and as its pods reconciler and webhook; returns when both are available."""
+        manifests = read_manifests(self._platform_manifests())
         command = [sys.executable, "-m", "localcluster.nodes", "--kubeconfig", str(self.api.kubeconfig)]
-        command += ["--data-dir", str(self.node_folder), "--nodes", str(self.options.nodes)]
+        command += ["--data-dir", str(self.node_folder)]
+        for node in self.options.node_specs or default_nodes(self.options.nodes):
+            command += ["--node", str(node)]
+        for listen, target in self._uplinks.items():
+            command += ["--uplink", f"{listen}={target}"]
         self.nodes = LocalProcess.start(
             "nodes", command, log=self.folder / "nodes.log", env={**os.environ, "PYTHONPATH": str(ROOT)}
         )
         self._exit.callback(self.nodes.stop)
-        await self.kube.apply(read_manifests(self._platform_manifests()))
+        await self.kube.apply(manifests)
         for name in ("network-controller", "network-webhook"):
             await self.kube.wait_for(
                 DEPLOYMENTS, name, names.CONTROLLER_NAMESPACE, until=has_condition("Available"), timeout=60
@@ -170,9 +199,14 @@ class Platform:
         # An address of its own in 127/8, so that it never meets a pod's.
         webhook_host = f"127.{random.randint(64, 95)}.{random.randint(0, 255)}.1"  # noqa: S311 (no secret)
         webhook_port = free_port(webhook_host)
+        nats: dict[str, Any] = {"deploy": False, "urls": [self.nats.url], "caBundle": self.authority.pem}
+        if self.options.uplinks:
+            nats["clientUrls"] = [self.for_pods(self.nats.url)]
+        if self.options.leafs:
+            nats["leafUrls"] = [self.for_pods(self.nats.leaf_url)]
         configuration = {
             "vault": {"deploy": False, "address": self.bao.address, "caBundle": self.authority.pem},
-            "nats": {"deploy": False, "urls": [self.nats.url], "caBundle": self.authority.pem},
+            "nats": nats,
             "credentials": {"renewEvery": self.options.renew_every, "lifetime": self.options.lifetime},
             "keys": self.options.keys,
             "webhook": {"issueCertificate": True, "hosts": [webhook_host]},
@@ -184,8 +218,8 @@ class Platform:
             "control_image": f"{CONTROL_IMAGE}:latest",
             "sidecar_image": f"{SIDECAR_IMAGE}:latest",
             "sidecar_extra_env_json": json.dumps(json.dumps({"EDGEFARM_DAPRD": str(self.options.daprd)})),
-            "vault_address": self.bao.address,
-            "nats_url": self.nats.url,
+            "vault_address": self.for_pods(self.bao.address),
+            "nats_url": self.for_pods(self.nats.url),
             "webhook_host": webhook_host,
             "webhook_port": str(webhook_port),
         }

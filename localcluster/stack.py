@@ -12,10 +12,13 @@ import urllib.request
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edgefarm import pki
 from localcluster.process import LocalProcess, StartError, accepts, free_port
+
+#: Where pods see servers that stand behind an uplink (`localcluster.network.uplinks`); certificates name it, too.
+UPLINK_HOST: Final = "127.0.0.3"
 
 
 def find_program(name: str) -> str:
@@ -98,6 +101,8 @@ class NatsServer:
     url: str
     monitor: str
     ca: Path
+    leaf_url: str = ""
+    """Where leaf nodes connect, over TLS; empty without such a listener."""
 
     @classmethod
     def start(
@@ -109,23 +114,31 @@ class NatsServer:
         host: str = "127.0.0.1",
         port: int = 0,
         name: str = "hub",
-        domain: str = "main",
+        leaf_port: int | None = None,
     ) -> NatsServer:
-        """Start a server with TLS and JetStream; `auth` is configuration text (operator, resolver, …)."""
+        """Start a server with TLS and JetStream (domain `main`); `auth` is configuration text (operator, resolver, …).
+
+        It listens for leaf nodes only when there is a `leaf_port`, of which 0 takes a free one.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         port, monitor = port or free_port(host), free_port(host)
-        certificate, key = authority.issue(f"nats-{name}", [host, "localhost"])
+        certificate, key = authority.issue(f"nats-{name}", [host, "localhost", UPLINK_HOST])
+        tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}'
+        leafs = "" if leaf_port is None else f"{host}:{leaf_port or free_port(host)}"
         config = folder / f"{name}.conf"
         config.write_text(
-            f"server_name: {name}\nlisten: {host}:{port}\nhttp: {host}:{monitor}\n"
-            f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}\n'
-            f'jetstream {{ store_dir: "{folder / "jetstream"}", domain: {domain} }}\n{auth}\n'
+            f"server_name: {name}\nlisten: {host}:{port}\nhttp: {host}:{monitor}\n{tls}\n"
+            f'jetstream {{ store_dir: "{folder / "jetstream"}", domain: main }}\n{auth}\n'
+            # Leafs would dial an advertised address past their uplink.
+            + (f"leafnodes {{ listen: {leafs}, no_advertise: true, {tls} }}\n" if leafs else "")
         )
         process = LocalProcess.start(
             f"nats {name}", [find_program("nats-server"), "-c", str(config)], log=folder / f"{name}.log"
         )
+        # The server opens the listener for clients last.
         process.wait_until(lambda: accepts(host, port) and accepts(host, monitor), "listening")
-        return cls(process, f"tls://{host}:{port}", f"http://{host}:{monitor}", authority.certificate)
+        url, leaf_url = f"tls://{host}:{port}", f"tls://{leafs}" if leafs else ""
+        return cls(process, url, f"http://{host}:{monitor}", authority.certificate, leaf_url)
 
     def stop(self) -> None:
         self.process.stop()
@@ -140,7 +153,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 def _write_bao_config(folder: Path, authority: Authority, host: str, port: int) -> Path:
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    certificate, key = authority.issue("openbao", [host, "localhost"])
+    certificate, key = authority.issue("openbao", [host, "localhost", UPLINK_HOST])
     seal = folder / "seal.key"
     if not seal.exists():
         write_private(seal, os.urandom(32))

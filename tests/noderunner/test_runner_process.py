@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from localcluster.client import NODES, PODS, Client, Json, is_gone
-from localcluster.nodes import parse_image, parse_node
+from localcluster.node.spec import NodeSpec, Taint
+from localcluster.nodes import parse_image
 from localcluster.process import LocalProcess
 from tests.noderunner.proxy import Proxy
 from tests.noderunner.workloads import (
@@ -110,11 +111,16 @@ async def test_sigterm_stops_all_containers_within_five_seconds(
         runner.stop()
 
 
-def test_a_node_is_written_as_a_name_with_labels() -> None:
-    node = parse_node("edge-1,zone=north,edge=")
+def test_a_node_is_written_as_a_name_with_labels_and_taints() -> None:
+    text = "edge-1,zone=north,edge=,taint:site=far:NoSchedule,taint:slow=:NoExecute"
+    node = NodeSpec.parse(text)
     assert (node.name, node.labels) == ("edge-1", {"zone": "north", "edge": ""})
+    assert node.taints == (Taint("site", "far", "NoSchedule"), Taint("slow", "", "NoExecute"))
+    assert str(node) == text
     with pytest.raises(ValueError, match="write a node as"):
-        parse_node("edge-1,zone")
+        NodeSpec.parse("edge-1,zone")
+    with pytest.raises(ValueError, match="write a taint as"):
+        NodeSpec.parse("edge-1,taint:site=far:Sometimes")
 
 
 def test_an_image_is_written_as_a_name_with_a_command() -> None:
