@@ -11,7 +11,8 @@
     └── Unavailable              an outside system did not answer, or not yet: try again
         ├── VaultUnavailable
         ├── NatsUnavailable
-        │   └── AccountNotStored a server does not hold the account as it was pushed
+        │   ├── AccountNotStored a server does not hold the account as it was pushed
+        │   └── DomainUnreachable no server of a JetStream domain answers: the node is away
         └── KubernetesUnavailable
     └── Refused                  an outside system answered, and the answer is no
         ├── VaultRefused
@@ -86,6 +87,10 @@ class NatsUnavailable(Unavailable):
 
 class AccountNotStored(NatsUnavailable):
     """A server took an account, but what it has stored under it is still something else."""
+
+
+class DomainUnreachable(NatsUnavailable):
+    """No server of a JetStream domain answered: for a leaf's domain, its node is away."""
 
 
 class KubernetesUnavailable(Unavailable):

@@ -20,6 +20,10 @@ LABEL_NETWORK: Final = "network.edgefarm.io"
 PREFIX: Final = f"{GROUP}/"
 #: On objects that the reconciler makes: the network they were made for.
 LABEL_OF_NETWORK: Final = f"{PREFIX}name"
+#: On the pods of leaf NATS servers: what they are, and the EdgeNetwork they were made for.
+LABEL_TYPE: Final = f"{PREFIX}type"
+TYPE_LEAF: Final = "leaf"
+LABEL_EDGE_NETWORK: Final = f"{PREFIX}edge-network"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "edgefarm-network"
 
@@ -48,6 +52,10 @@ ANNOTATION_STATUS: Final = f"{PREFIX}status"
 ANNOTATION_ROTATE_KEYS_AT: Final = f"{PREFIX}rotate-keys-at"
 #: On a Policy: an RFC 3339 time; key versions older than it are dropped from the account at once.
 ANNOTATION_REVOKE_KEYS_BEFORE: Final = f"{PREFIX}revoke-keys-before"
+
+#: Members of a JetStream stream's metadata by which we know our own: namespace/name and UID of its Stream object.
+STREAM_OWNER: Final = f"{PREFIX}stream"
+STREAM_OWNER_UID: Final = f"{PREFIX}stream-uid"
 
 FINALIZER: Final = f"{PREFIX}cleanup"
 
@@ -78,12 +86,20 @@ DEFAULT_AUTH_MOUNT: Final = "edgefarm-kubernetes"
 DEFAULT_TRANSIT_MOUNT: Final = "edgefarm-transit"
 DEFAULT_KV_MOUNT: Final = "edgefarm-kv"
 
+#: Images of a leaf's containers, unless the configuration names others.
+SIDECAR_IMAGE: Final = "ghcr.io/edgefarm/network-sidecar:latest"
+NATS_IMAGE: Final = "docker.io/library/nats:2.15-alpine"
+
 SYSTEM_ACCOUNT: Final = "SYS"
 OPERATOR_KEY: Final = "operator"
 OPERATOR_SIGNING_KEYS: Final = ("operator-signing-1", "operator-signing-2")
 SYSTEM_ACCOUNT_KEY: Final = "account.SYS"
 #: Signing key of the SYS account for the reconciler's own user.
 SYSTEM_CONTROLLER_KEY: Final = "controller.SYS"
+#: Scoped signing key of the SYS account for the leafs' second connection: account JWTs, and nothing else.
+SYSTEM_LEAF_KEY: Final = "leaf.SYS"
+#: JetStream domain of the hub.
+MAIN_DOMAIN: Final = "main"
 #: What the names of the transit keys begin with that come and go with networks; all others are the administrator's.
 KEY_FAMILIES: Final = ("account", "controller", "leaf", "policy")
 #: Those of them that a grant may sign with.
@@ -93,6 +109,8 @@ ACCESS_FOLDER: Final = "access"
 #: KV document with the operator's public facts (operator JWT, SYS account id and JWT, public signing keys).
 OPERATOR_DOCUMENT: Final = "operator"
 
+_LONGEST_LABEL: Final = 63
+_LONGEST_DOMAIN: Final = 128
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -114,6 +132,21 @@ def account_key(network: str) -> str:
 def policy_key(network: str, namespace: str, policy: str) -> str:
     """Transit key that is the scoped signing key of one Policy."""
     return ".".join(("policy", *_labels(network=network, namespace=namespace, policy=policy)))
+
+
+def leaf_key(network: str, edge_network: str) -> str:
+    """Transit key that is the scoped signing key of one EdgeNetwork's leafs."""
+    return ".".join(("leaf", *_labels(network=network, edge_network=edge_network)))
+
+
+def leaf_key_prefix(network: str) -> str:
+    """What the names of all leaf keys of a network begin with."""
+    return f"leaf.{check_label(network, 'network')}."
+
+
+def controller_key(network: str) -> str:
+    """Transit key that is the scoped signing key of the reconciler's own JetStream user in the network."""
+    return f"controller.{check_label(network, 'network')}"
 
 
 def policy_key_prefix(network: str) -> str:
@@ -151,10 +184,47 @@ def default_policy(network: str) -> str:
     return check_label(network, "network")
 
 
+def leaf_workload(edge_network: str) -> str:
+    """Name of an EdgeNetwork's DaemonSet and of the service account of its leafs."""
+    return _shortened(f"leaf-{check_label(edge_network, 'edge network')}")
+
+
+def leaf_service(network: str) -> str:
+    """Name of the Service by which pods reach the leaf of their own node, and of its TLS Secret."""
+    return _shortened(f"leaf-{check_label(network, 'network')}")
+
+
+def leaf_data_folder(network: str) -> str:
+    """Folder on an edge node's disk that holds what the network's leaf must keep over a reboot."""
+    return f"/var/lib/edgefarm-network/{check_label(network, 'network')}"
+
+
+def leaf_domain(network: str, node: str) -> str:
+    """JetStream domain and server name of a network's leaf on a node: `<network>-<node>`, without dots.
+
+    Different pairs give different names: dots become `_`, which no Kubernetes name contains, and a network with a `-`
+    of its own is set off by `__`, which no node can bring. Names beyond 128 characters end in a digest instead.
+    """
+    separator = "__" if "-" in check_label(network, "network") else "-"
+    domain = f"{network}{separator}{node.replace('.', '_')}"
+    return domain if len(domain) <= _LONGEST_DOMAIN else f"{domain[: _LONGEST_DOMAIN - 18]}__{_digest(domain, 16)}"
+
+
 def webhook_hosts(namespace: str) -> tuple[str, ...]:
     """DNS names of the webhook's Service; the API server verifies the first one."""
     service = f"{WEBHOOK_SERVICE}.{check_label(namespace, 'namespace')}.svc"
     return (service, f"{service}.cluster.local")
+
+
+def _shortened(name: str) -> str:
+    """The name as a DNS label: a long one ends in a digest of the whole."""
+    return name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 9]}-{_digest(name, 8)}"
+
+
+def _digest(text: str, length: int) -> str:
+    from hashlib import sha256  # here, because every sidecar loads this module and few names are this long
+
+    return sha256(text.encode()).hexdigest()[:length]
 
 
 def _labels(**names: str) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ class _Keys:
     signing: tuple[TransitKey, ...]
     system_account: TransitKey
     system_controller: TransitKey
+    system_leaf: TransitKey
 
 
 def bootstrap(
@@ -135,6 +136,7 @@ def _ensure_keys(vault: Vault) -> _Keys:
         signing=tuple(vault.ensure_key(name) for name in names.OPERATOR_SIGNING_KEYS),
         system_account=vault.ensure_key(names.SYSTEM_ACCOUNT_KEY),
         system_controller=vault.ensure_key(names.SYSTEM_CONTROLLER_KEY),
+        system_leaf=vault.ensure_key(names.SYSTEM_LEAF_KEY),
     )
 
 
@@ -204,6 +206,7 @@ def _issue(
         name=names.SYSTEM_ACCOUNT,
         account=system_account,
         controller_key=_account_public(keys.system_controller),
+        leaf_key=_account_public(keys.system_leaf),
         jti=random(),
         issued_at=issued_at,
         issuer=issuer,

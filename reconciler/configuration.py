@@ -27,18 +27,21 @@ _DNS_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(
 
 @dataclass(frozen=True)
 class VaultConfiguration:
-    """Where Vault or OpenBao is with our mounts in it, and the audience of the tokens that pods show to it."""
+    """Where Vault or OpenBao is with our mounts in it (`client_address` as edge nodes see it), and the audience of the
+    tokens that pods show to it."""
 
     server: VaultSettings
+    client_address: str
     audience: str
 
 
 @dataclass(frozen=True)
 class NatsConfiguration:
-    """Where the hub is: `urls` for the reconciler, `client_urls` for pods."""
+    """Where the hub is: `urls` for the reconciler, `client_urls` for pods, `leaf_urls` for leafs (none: no edge)."""
 
     urls: tuple[str, ...]
     client_urls: tuple[str, ...]
+    leaf_urls: tuple[str, ...]
     ca_bundle: str | None
 
 
@@ -67,6 +70,21 @@ class WebhookConfiguration:
 
 
 @dataclass(frozen=True)
+class LeafConfiguration:
+    """The images of a leaf's two containers."""
+
+    sidecar_image: str
+    nats_image: str
+
+
+@dataclass(frozen=True)
+class StreamsConfiguration:
+    """Who manages JetStream: `native` the reconciler itself, `nack` the controller of NATS."""
+
+    driver: str
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Everything that the ConfigMap `network` says."""
 
@@ -75,6 +93,8 @@ class Configuration:
     credentials: CredentialsConfiguration
     keys: KeysConfiguration
     webhook: WebhookConfiguration
+    leaf: LeafConfiguration
+    streams: StreamsConfiguration
     resync: timedelta
 
 
@@ -96,6 +116,8 @@ def parse_configuration(data: Mapping[str, Any]) -> Configuration:
         credentials=_credentials(fields.child("credentials")),
         keys=_keys(fields.child("keys")),
         webhook=_webhook(fields.child("webhook")),
+        leaf=_leaf(fields.child("leaf")),
+        streams=_streams(fields.child("streams")),
         resync=fields.duration("resync") or timedelta(minutes=10),
     )
     fields.closed()
@@ -112,9 +134,10 @@ def _without_excerpt(error: yaml.YAMLError) -> str:
 
 def _vault(fields: Fields) -> VaultConfiguration:
     _refuse_deploy(fields, "Vault or OpenBao", "vault.address")
+    address = _checked_url(fields, "address", ("https",))
     configuration = VaultConfiguration(
         server=VaultSettings(
-            address=_checked_url(fields, "address", ("https",)),
+            address=address,
             ca_pem=_ca_bundle(fields),
             auth_mount=fields.text("authMount", names.DEFAULT_AUTH_MOUNT),
             transit_mount=fields.text("transitMount", names.DEFAULT_TRANSIT_MOUNT),
@@ -122,6 +145,7 @@ def _vault(fields: Fields) -> VaultConfiguration:
             namespace=fields.text("namespace", ""),
             timeout_seconds=_VAULT_TIMEOUT_SECONDS,
         ),
+        client_address=_checked_url(fields, "clientAddress", ("https",)) if fields.has("clientAddress") else address,
         audience=fields.text("audience", names.DEFAULT_AUDIENCE),
     )
     fields.closed()
@@ -135,7 +159,10 @@ def _nats(fields: Fields) -> NatsConfiguration:
     if not urls:
         raise InvalidResource(fields.path("urls"), "is required: write a list such as [tls://nats.example:4222]")
     configuration = NatsConfiguration(
-        urls=urls, client_urls=fields.texts("clientUrls", check) or urls, ca_bundle=_ca_bundle(fields)
+        urls=urls,
+        client_urls=fields.texts("clientUrls", check) or urls,
+        leaf_urls=fields.texts("leafUrls", check),
+        ca_bundle=_ca_bundle(fields),
     )
     fields.closed()
     return configuration
@@ -164,6 +191,21 @@ def _webhook(fields: Fields) -> WebhookConfiguration:
         issue_certificate=fields.boolean("issueCertificate", True),
         hosts=tuple(_host(host) for host in fields.texts("hosts", _host)),
     )
+    fields.closed()
+    return configuration
+
+
+def _leaf(fields: Fields) -> LeafConfiguration:
+    configuration = LeafConfiguration(
+        sidecar_image=fields.text("sidecarImage", names.SIDECAR_IMAGE),
+        nats_image=fields.text("natsImage", names.NATS_IMAGE),
+    )
+    fields.closed()
+    return configuration
+
+
+def _streams(fields: Fields) -> StreamsConfiguration:
+    configuration = StreamsConfiguration(driver=fields.choice("driver", ("native", "nack"), "native"))
     fields.closed()
     return configuration
 

@@ -15,7 +15,7 @@ CONTROLLER_TOKEN_TTL: Final = 1200
 _Rule = dict[str, Any]
 _MANAGE: Final = ("create", "delete", "read", "update")
 #: Keys of those families that only the administrator may change.
-_FIXED_KEYS: Final = (names.SYSTEM_ACCOUNT_KEY, names.SYSTEM_CONTROLLER_KEY)
+_FIXED_KEYS: Final = (names.SYSTEM_ACCOUNT_KEY, names.SYSTEM_CONTROLLER_KEY, names.SYSTEM_LEAF_KEY)
 
 # Patterns of Vault's parameter rules, which match text only and know no more than "begins", "ends" and "contains".
 _ANY_TEXT: Final = "**"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,10 +35,15 @@ class Kind:
 
 NETWORK = Kind("network.edgefarm.io", "v1alpha1", "networks", "Network")
 POLICY = Kind("network.edgefarm.io", "v1alpha1", "policies", "Policy")
+EDGE_NETWORK = Kind("network.edgefarm.io", "v1alpha1", "edgenetworks", "EdgeNetwork")
+STREAM = Kind("network.edgefarm.io", "v1alpha1", "streams", "Stream")
 NAMESPACE = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 POD = Kind("", "v1", "pods", "Pod")
 SECRET = Kind("", "v1", "secrets", "Secret")
 CONFIGMAP = Kind("", "v1", "configmaps", "ConfigMap")
+SERVICE = Kind("", "v1", "services", "Service")
+NODE = Kind("", "v1", "nodes", "Node", namespaced=False)
+DAEMON_SET = Kind("apps", "v1", "daemonsets", "DaemonSet")
 SERVICE_ACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 EVENT = Kind("events.k8s.io", "v1", "events", "Event")
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
@@ -107,6 +112,20 @@ class AccountOnServer:
     jwt: str | None
 
 
+@dataclass(frozen=True)
+class LeafOnHub:
+    """A leaf connection as a server of the hub sees it: `name` is the leaf's server name (its JetStream domain),
+    `account` the account that it is bound to, `rtt` the round trip in seconds."""
+
+    account: str
+    name: str
+    rtt: float
+
+
+#: Told the account and the server name of each leaf that has connected to the hub, in either of its two accounts.
+LeafListener = Callable[[str, str], None]
+
+
 class NatsSystem(Protocol):
     """The hub's system account. Raises NatsUnavailable, NatsRefused."""
 
@@ -120,4 +139,28 @@ class NatsSystem(Protocol):
 
     async def delete(self, delete_claims_jwt: str) -> None:
         """Delete accounts on every server; an absent account is not an error."""
+        ...
+
+    async def leafs(self) -> Sequence[LeafOnHub]:
+        """All leaf connections of all servers of the hub."""
+        ...
+
+
+@dataclass(frozen=True)
+class JetStreamAnswer:
+    """The answer to a request of the JetStream API; `error_code` is NATS' own (`err_code`), 0 without an error."""
+
+    body: Mapping[str, Any]
+    error_code: int = 0
+    error: str = ""
+
+
+class JetStream(Protocol):
+    """The JetStream API of one network's account, through the hub, in raw JSON.
+
+    Raises NatsUnavailable; a domain that nobody answers for (its leaf is away) raises DomainUnreachable.
+    """
+
+    async def request(self, domain: str, api: str, body: Mapping[str, Any] | None = None) -> JetStreamAnswer:
+        """`api` is what follows `$JS.<domain>.API.`, for example `STREAM.INFO.READINGS`."""
         ...

@@ -105,6 +105,7 @@ class LocalOperator:
     spare: KeyPair = field(default_factory=lambda: nkeys.generate(Prefix.OPERATOR))
     system: KeyPair = field(default_factory=lambda: nkeys.generate(Prefix.ACCOUNT))
     controller: KeyPair = field(default_factory=lambda: nkeys.generate(Prefix.ACCOUNT))
+    leaf: KeyPair = field(default_factory=lambda: nkeys.generate(Prefix.ACCOUNT))
 
     def hub_config(self, resolver_dir: Path) -> str:
         """What `NatsServer.start(auth=…)` needs to trust this operator."""
@@ -124,6 +125,7 @@ class LocalOperator:
                 name="SYS",
                 account=self.system.public,
                 controller_key=self.controller.public,
+                leaf_key=self.leaf.public,
                 jti=jti(),
                 issued_at=next(_ISSUED),
                 issuer=self.signing.public,
@@ -145,6 +147,10 @@ class LocalOperator:
         """A request to delete accounts."""
         body = claims.delete_claims(accounts=accounts, issuer=self.signing.public, jti=jti(), issued_at=next(_ISSUED))
         return sign(body, self.signing)
+
+    def leaf_credentials(self) -> Credentials:
+        """A new user of the system account with a leaf's rights."""
+        return make_user(self.system.public, self.leaf, name="leaf")
 
     async def system_credentials(self) -> Credentials:
         """A new user of the system account with the reconciler's rights (a credential provider for SystemClient)."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefarm import names
-from edgefarm.api import network, policy, schema
+from edgefarm.api import edge_network, network, policy, schema, stream
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,36 @@ _KINDS = (
         policy.SPEC,
         policy.STATUS,
         (("Network", "string", ".status.network"), *_READY, ("Key", "integer", ".status.keyVersion"), _AGE),
+    ),
+    _Kind(
+        "EdgeNetwork",
+        "edgenetworks",
+        "enw",
+        "Nodes on which a network has a leaf NATS server of its own. Lives in the controller namespace.",
+        edge_network.SPEC,
+        edge_network.STATUS,
+        (
+            ("Network", "string", ".spec.network"),
+            *_READY,
+            ("Nodes", "integer", ".status.selected"),
+            ("Connected", "integer", ".status.connected"),
+            _AGE,
+        ),
+    ),
+    _Kind(
+        "Stream",
+        "streams",
+        "nws",
+        "A JetStream stream in the hub or on every edge node of a network. Lives in a workload namespace.",
+        stream.SPEC,
+        stream.STATUS,
+        (
+            ("Network", "string", ".status.network"),
+            ("Stream", "string", ".spec.name"),
+            ("Location", "string", ".spec.location"),
+            *_READY,
+            _AGE,
+        ),
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -52,6 +52,39 @@ class Fields:
         """`true` or `false`."""
         return self._typed(name, bool, "true or false") if self.has(name) else default
 
+    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
+        """A whole number from `low` to `high`."""
+        if not self.has(name):
+            return default
+        value = self._typed(name, int, "a whole number")
+        if isinstance(value, bool) or not low <= value <= high:
+            raise InvalidResource(self.path(name), f"must be a whole number from {low} to {high}, not {value}")
+        return value
+
+    def choice(self, name: str, choices: Sequence[str], default: str | None = None) -> str:
+        """One of some words."""
+        value = self.text(name, default)
+        if value not in choices:
+            raise InvalidResource(self.path(name), f"{value!r} is not known: write {' or '.join(choices)}")
+        return value
+
+    def mapping(self, name: str) -> dict[str, str]:
+        """An object whose members are all strings, such as labels."""
+        if not self.has(name):
+            return {}
+        value = self._typed(name, dict, "an object")
+        for key, item in value.items():
+            if not isinstance(key, str) or not isinstance(item, str):
+                raise InvalidResource(f"{self.path(name)}.{key}", f"must be a string, not {_kind(item)}")
+        return dict(value)
+
+    def objects(self, name: str) -> tuple[Fields, ...]:
+        """A list of objects."""
+        if not self.has(name):
+            return ()
+        items = self._typed(name, list, "a list of objects")
+        return tuple(Fields(item, f"{self.path(name)}[{index}]") for index, item in enumerate(items))
+
     def texts(self, name: str, check: Callable[[str], object] | None = None) -> tuple[str, ...]:
         """A list of strings; `check` raises an EdgefarmError for a wrong one, whose index is then named."""
         if not self.has(name):
@@ -68,6 +101,10 @@ class Fields:
     def quantity(self, name: str) -> int | None:
         """A Kubernetes quantity in whole bytes, or None."""
         return self._converted(name, parse_quantity)
+
+    def converted(self, name: str, convert: Callable[[Any], T]) -> T | None:
+        """What `convert` makes of the member (it raises ValueError or an EdgefarmError for a wrong one), or None."""
+        return self._converted(name, convert)
 
     def duration(self, name: str) -> timedelta | None:
         """A positive duration, or None."""

@@ -79,16 +79,67 @@ class AccountLimits:
         return {**asdict(self), "wildcards": True, "disallow_bearer": True}
 
 
-#: What the reconciler's own user in the system account may do: push, list, look up and delete account JWTs.
+#: What the reconciler's own user in the system account may do: push, list, look up and delete account JWTs, and see
+#: which leafs are connected.
 SYSTEM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(
     pub_allow=(
         "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
         "$SYS.REQ.CLAIMS.DELETE",
         "$SYS.REQ.CLAIMS.LIST",
         "$SYS.REQ.CLAIMS.UPDATE",
+        "$SYS.REQ.SERVER.PING.LEAFZ",
     ),
-    sub_allow=(INBOX,),
+    sub_allow=("$SYS.ACCOUNT.*.LEAFNODE.CONNECT", INBOX),
 )
+
+#: What a leaf may do in the system account: look up account JWTs, and be told of changed ones.
+SYSTEM_LEAF_TEMPLATE: Final = PermissionTemplate(
+    pub_allow=("$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP", INBOX),
+    sub_allow=(
+        "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE",
+        "$SYS.REQ.CLAIMS.DELETE",
+        "$SYS.REQ.CLAIMS.UPDATE",
+        "$SYS._INBOX.>",
+    ),
+    connection_types=("LEAFNODE",),
+)
+
+#: What the reconciler's own user in a network may do: manage streams and consumers, in the hub and in every leaf.
+JETSTREAM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(pub_allow=("$JS.*.API.>", "$JS.API.>"), sub_allow=(INBOX,))
+
+#: JetStream requests that no leaf has to make: what changes the streams of the hub or of another node.
+_NOT_FROM_LEAFS: Final = tuple(
+    f"$JS.*.API.{request}.>"
+    for request in (
+        "ACCOUNT",
+        "META",
+        "SERVER",
+        "STREAM.CREATE",
+        "STREAM.DELETE",
+        "STREAM.LEADER",
+        "STREAM.MSG.DELETE",
+        "STREAM.PEER",
+        "STREAM.PURGE",
+        "STREAM.RESTORE",
+        "STREAM.SNAPSHOT",
+        "STREAM.UPDATE",
+    )
+)
+
+
+def template_of_leaf(stored: Iterable[str]) -> PermissionTemplate:
+    """What the leafs of an EdgeNetwork may pass on in their network: everything but the JetStream API of others.
+
+    `stored` are the subjects of the streams on the nodes. A leaf does not get them from elsewhere, because the stream
+    of every node would store what one of them published, and a stream that collects them would hold it many times.
+    """
+    return PermissionTemplate(
+        pub_allow=(_EVERYTHING,),
+        pub_deny=("$JS.API.>", "$SYS.>", *_NOT_FROM_LEAFS),
+        sub_allow=(_EVERYTHING,),
+        sub_deny=("$JS.API.>", "$JS.main.API.>", "$SYS.>", *sorted(set(stored))),
+        connection_types=("LEAFNODE",),
+    )
 
 
 def template_of_policy(
@@ -169,9 +220,10 @@ def account_claims(
 
 
 def system_account_claims(
-    *, name: str, account: str, controller_key: str, jti: str, issued_at: int, issuer: str
+    *, name: str, account: str, controller_key: str, leaf_key: str, jti: str, issued_at: int, issuer: str
 ) -> dict[str, Any]:
-    """The system account, with the scoped signing key of the reconciler's own user. It has no JetStream."""
+    """The system account, with the scoped signing keys of the reconciler's own user and of leafs. It has no
+    JetStream."""
     return account_claims(
         name=name,
         account=account,
@@ -179,7 +231,10 @@ def system_account_claims(
         issued_at=issued_at,
         issuer=issuer,
         limits=AccountLimits(mem_storage=0, disk_storage=0),
-        signing_keys=[ScopedKey(controller_key, "controller", SYSTEM_CONTROLLER_TEMPLATE)],
+        signing_keys=[
+            ScopedKey(controller_key, "controller", SYSTEM_CONTROLLER_TEMPLATE),
+            ScopedKey(leaf_key, "leaf", SYSTEM_LEAF_TEMPLATE),
+        ],
     )
 
 

@@ -13,7 +13,9 @@ from reconciler.configuration import (
     Configuration,
     CredentialsConfiguration,
     KeysConfiguration,
+    LeafConfiguration,
     NatsConfiguration,
+    StreamsConfiguration,
     VaultConfiguration,
     WebhookConfiguration,
 )
@@ -71,11 +73,15 @@ def deleting(obj: Mapping[str, Any]) -> dict[str, Any]:
 def configuration(**changes: Any) -> Configuration:
     """A configuration with the defaults of docs/architecture.md; `changes` replace whole sections."""
     base = Configuration(
-        vault=VaultConfiguration(VaultSettings("https://127.0.0.1:8200"), names.DEFAULT_AUDIENCE),
-        nats=NatsConfiguration(("tls://hub:4222",), ("tls://hub:4222",), None),
+        vault=VaultConfiguration(
+            VaultSettings("https://127.0.0.1:8200"), "https://127.0.0.1:8200", names.DEFAULT_AUDIENCE
+        ),
+        nats=NatsConfiguration(("tls://hub:4222",), ("tls://hub:4222",), ("tls://hub:7422",), None),
         credentials=CredentialsConfiguration(timedelta(hours=1), timedelta(days=30)),
         keys=KeysConfiguration(timedelta(days=90), timedelta(days=31)),
         webhook=WebhookConfiguration(False, ()),
+        leaf=LeafConfiguration("sidecar:1", "nats:2.15"),
+        streams=StreamsConfiguration("native"),
         resync=timedelta(minutes=10),
     )
     return replace(base, **changes)

@@ -101,8 +101,8 @@ class World:
     def configuration(self) -> Configuration:
         """What the ConfigMap would say about these systems."""
         return configuration(
-            vault=VaultConfiguration(self.admin.settings, names.DEFAULT_AUDIENCE),
-            nats=NatsConfiguration((self.hub.url,), (self.hub.url,), self.authority.pem),
+            vault=VaultConfiguration(self.admin.settings, self.admin.settings.address, names.DEFAULT_AUDIENCE),
+            nats=NatsConfiguration((self.hub.url,), (self.hub.url,), (), self.authority.pem),
         )
 
     def credentials(self, network: str, namespace: str, account: str) -> Credentials:
