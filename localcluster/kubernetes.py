@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from edgefarm.errors import InvalidResource
 from localcluster.connection import Connection
 from localcluster.kubeconfig import write_kubeconfig
+from localcluster.network.ranges import ServiceRange
 from localcluster.process import LocalProcess, StartError, accepts, free_port
 from localcluster.stack import Authority, write_private
 
@@ -88,6 +89,7 @@ class RealApiServer:
     kubeconfig: Path
     ca: Path
     admin_token: str = field(repr=False)
+    services: ServiceRange
 
     @classmethod
     def start(cls, folder: Path, assets: Path, host: str = "127.0.0.1", port: int = 0) -> RealApiServer:
@@ -100,19 +102,24 @@ class RealApiServer:
         admin_token = secrets.token_urlsafe(32)
         write_private(folder / "tokens.csv", f"{admin_token},admin,admin,system:masters\n".encode())
         write_kubeconfig(kubeconfig, url, authority.certificate, admin_token)
+        services = ServiceRange.claim()
         command = [str(assets / "kube-apiserver"), f"--etcd-servers={etcd_url}", *_flags(folder, authority, host, port)]
+        # Loopback addresses, so that the node runner can listen there.
+        command.append(f"--service-cluster-ip-range={services.network}")
         process = LocalProcess.start("kube-apiserver", command, log=folder / "kube-apiserver.log")
         try:
             _wait_ready(process, url, authority.certificate, timeout=90)
         except StartError:
             process.stop()
             etcd.stop()
+            services.close()
             raise
-        return cls(process, etcd, url, kubeconfig, authority.certificate, admin_token)
+        return cls(process, etcd, url, kubeconfig, authority.certificate, admin_token, services)
 
     def stop(self) -> None:
         self.process.stop()
         self.etcd.stop()
+        self.services.close()
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,6 @@ def _flags(folder: Path, authority: Authority, host: str, port: int) -> list[str
         f"--service-account-issuer={ISSUER}",
         f"--api-audiences={ISSUER}",
         "--service-account-extend-token-expiration=false",
-        "--service-cluster-ip-range=10.96.0.0/16",
         "--allow-privileged=true",
         # Deleted objects leave the watch cache and etcd quickly enough by themselves; profiling is not needed.
         "--profiling=false",

@@ -16,6 +16,7 @@ from edgefarm.telemetry import configure_logging
 from localcluster.apiserver.admission import Admission
 from localcluster.apiserver.app import Api
 from localcluster.apiserver.bootstrap import create_namespaces
+from localcluster.apiserver.cluster_ips import ClusterIPs
 from localcluster.apiserver.kubelet import KubeletClient
 from localcluster.apiserver.objects import Objects
 from localcluster.apiserver.resources import Registry
@@ -24,6 +25,7 @@ from localcluster.apiserver.tokens import Tokens
 from localcluster.apiserver.watching import BOOKMARK_SECONDS
 from localcluster.apiserver.webhook_client import WebhookClient
 from localcluster.kubeconfig import write_kubeconfig
+from localcluster.network.ranges import ServiceRange
 from localcluster.stack import Authority
 
 _DESCRIPTION = """\
@@ -80,7 +82,8 @@ def main() -> None:
 
     store = Store(arguments.history)
     registry = Registry()
-    objects = Objects(store, registry, Admission(store, WebhookClient(store)))
+    services = ServiceRange.claim()
+    objects = Objects(store, registry, Admission(store, WebhookClient(store)), ClusterIPs(store, services.network))
     create_namespaces(store, registry, datetime.now(UTC))
     kubelets = KubeletClient(store, certificate, key)
     api = Api(objects, Tokens(store, admin_token), kubelets, url, arguments.bookmark_seconds)
@@ -98,7 +101,10 @@ def main() -> None:
         timeout_graceful_shutdown=1,
     )
     print(f"ready: {url} (kubeconfig: {arguments.data_dir / 'kubeconfig'})", flush=True)
-    _Server(config, store).run([listener])
+    try:
+        _Server(config, store).run([listener])
+    finally:
+        services.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,6 +9,7 @@ from typing import Final
 
 from localcluster.apiserver import (
     builtin_schemas,
+    cluster_ips,
     defaults,
     definitions,
     lifecycle,
@@ -54,13 +55,15 @@ Change = Callable[[Json | None], Json]
 class Objects:
     """All reads and writes of stored objects."""
 
-    def __init__(self, store: Store, registry: Registry, admission: Admission) -> None:
+    def __init__(
+        self, store: Store, registry: Registry, admission: Admission, addresses: cluster_ips.ClusterIPs
+    ) -> None:
         self.store = store
         self.registry = registry
         self.definitions = definitions.Definitions(registry)
         self.lifecycle = lifecycle.Lifecycle(store, registry, self.definitions)
         self._admission = admission
-        self._next_cluster_ip = 1
+        self._addresses = addresses
 
     def list_keys(self, resource: Resource) -> ListKeys:
         """How lists of a resource merge under server-side apply."""
@@ -112,6 +115,7 @@ class Objects:
         await self._admission.validate(attempt, obj)
         if self.store.get(resource.bucket, call.namespace, metadata["name"]) is not None:
             raise already_exists(resource, metadata["name"])
+        self._allocate(call, obj)
         if call.dry_run:
             return obj
         self._require_namespace(call)
@@ -146,8 +150,8 @@ class Objects:
                 metadata[key] = old["metadata"][key]
         obj = self._merge_subresource(call, obj, old)
         self._complete(call, obj)
-        if not call.subresource and resource.bucket == ("", "services"):
-            _keep_cluster_ip(obj, old)
+        if not call.subresource and resource.bucket == cluster_ips.SERVICES:
+            cluster_ips.keep(obj, old)
         ownership.record(obj, old)
         attempt = Attempt(call, "UPDATE", old)
         obj = await self._admission.mutate(attempt, obj, lambda changed: self._recomplete(call, changed))
@@ -156,6 +160,7 @@ class Objects:
         self._check(call, obj, old)
         await self._admission.validate(attempt, obj)
         obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        self._allocate(call, obj)
         if call.dry_run:
             return obj
         if _without_times(obj) == _without_times(old):
@@ -248,8 +253,6 @@ class Objects:
             if wrong:
                 raise bad_request(f"{_handled_as(resource)}: {wrong[0].field}: {wrong[0].text}")
         defaults.set_defaults(resource, obj)
-        if resource.bucket == ("", "services"):
-            self._give_cluster_ip(obj)
 
     def _prune(self, call: Call, schema: structural.Schema, obj: Json, path: str = "") -> None:
         unknown = list(structural.prune(schema, obj, path, root=not path))
@@ -271,13 +274,10 @@ class Objects:
         if "uid" not in obj["metadata"]:
             self._admit_in_tree(quiet, obj)
 
-    def _give_cluster_ip(self, obj: Json) -> None:
-        spec = obj["spec"]
-        if spec["type"] != "ExternalName" and not spec.get("clusterIP"):
-            self._next_cluster_ip += 1
-            spec["clusterIP"] = f"10.96.{self._next_cluster_ip // 250}.{self._next_cluster_ip % 250 + 1}"
-        if spec.get("clusterIP"):
-            spec["clusterIPs"] = [spec["clusterIP"]]
+    def _allocate(self, call: Call, obj: Json) -> None:
+        # With nothing awaited between this and the write, no other Service gets the same address.
+        if call.resource.bucket == cluster_ips.SERVICES and not call.subresource:
+            self._addresses.allocate(obj)
 
     def _check_version(self, call: Call, obj: Json, old: Json) -> None:
         given, present = obj["metadata"].get("resourceVersion"), old["metadata"]["resourceVersion"]
@@ -357,12 +357,6 @@ class Objects:
 
 def _handled_as(resource: Resource) -> str:
     return f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
-
-
-def _keep_cluster_ip(obj: Json, old: Json) -> None:
-    for key in ("clusterIP", "clusterIPs"):
-        if key in old["spec"] and obj["spec"].get("type") != "ExternalName":
-            obj["spec"][key] = old["spec"][key]
 
 
 def _intent(resource: Resource, obj: Json) -> Json:

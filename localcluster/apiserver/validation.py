@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from localcluster.apiserver import cluster_ips
 from localcluster.apiserver.failures import Cause
 from localcluster.apiserver.resources import Resource
 from localcluster.apiserver.selectors import matches_label_selector
@@ -249,10 +250,10 @@ def _configuration(obj: Json, old: Json | None) -> list[Cause]:
     return []
 
 
-def _service(obj: Json, _old: Json | None) -> list[Cause]:
+def _service(obj: Json, old: Json | None) -> list[Cause]:
     spec = obj["spec"]
     ports = spec.get("ports") or []
-    causes: list[Cause] = []
+    causes = cluster_ips.problems(obj, old)
     if not ports and spec.get("clusterIP") != "None" and spec["type"] != "ExternalName":
         causes.append(Cause.required("spec.ports"))
     for index, port in enumerate(ports):

@@ -137,18 +137,6 @@ def test_a_role_cannot_be_exchanged_in_a_binding(rest: Rest, namespace: str) -> 
     assert "cannot change roleRef" in answer.body["message"]
 
 
-def test_services_get_an_address_and_keep_it(rest: Rest, namespace: str) -> None:
-    path = f"/api/v1/namespaces/{namespace}/services"
-    made = rest.create(path, {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}})
-    address = made["spec"]["clusterIP"]
-    assert address.startswith("10.96.")
-    assert made["spec"]["ports"] == [{"protocol": "TCP", "port": 80, "targetPort": 80}]
-    body = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 81}], "selector": {"a": "b"}}}
-    assert rest.put(f"{path}/s", body).body["spec"]["clusterIP"] == address
-    headless = {"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "selector": {"a": "b"}}}
-    assert rest.create(path, headless)["spec"]["clusterIP"] == "None"
-
-
 def test_unknown_fields_of_built_in_kinds_are_dropped_or_refused(rest: Rest, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/pods"
     body = pod("p", unknown=1)
