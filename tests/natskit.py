@@ -19,9 +19,10 @@ from typing import Any
 from nats.aio.client import Client
 
 from edgefarm.nats import claims, creds, jwt, nkeys
-from edgefarm.nats.claims import AccountLimits, PermissionTemplate, ScopedKey
+from edgefarm.nats.claims import AccountLimits, ScopedKey
 from edgefarm.nats.nkeys import KeyPair, Prefix
 from edgefarm.nats.serverconfig import hub_config
+from edgefarm.nats.templates import PermissionTemplate
 from localcluster.process import free_port
 from localcluster.stack import Authority, NatsServer
 

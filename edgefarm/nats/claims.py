@@ -1,4 +1,4 @@
-"""Owns the bodies of the JWTs we issue (operator, account, user, deletion) and the permissions inside.
+"""Owns the bodies of the JWTs we issue: operator, account, user, deletion.
 
 Plain dictionaries in the layout of version 2 of NATS' JWT claims. Whoever signs them (Vault's transit, a test) chooses
 `jti` at random and passes the time in as Unix seconds.
@@ -6,43 +6,14 @@ Plain dictionaries in the layout of version 2 of NATS' JWT claims. Whoever signs
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from edgefarm.nats.subjects import covers
-from edgefarm.nats.subscriptions import Subscriptions, enforceable
+from edgefarm.nats.templates import SYSTEM_CONTROLLER_TEMPLATE, SYSTEM_LEAF_TEMPLATE, PermissionTemplate
 
-#: Where replies and JetStream acknowledgements arrive; Dapr's NATS client cannot be given another prefix.
-INBOX: Final = "_INBOX.>"
-_EVERYTHING: Final = ">"
 _VERSION: Final = 2
 _UNLIMITED: Final = -1
-
-
-@dataclass(frozen=True)
-class PermissionTemplate:
-    """What users under a scoped signing key may do.
-
-    As in NATS an empty allow list allows everything that is not denied; `template_of_policy` never leaves it at that.
-    """
-
-    pub_allow: tuple[str, ...] = ()
-    pub_deny: tuple[str, ...] = ()
-    sub_allow: tuple[str, ...] = ()
-    sub_deny: tuple[str, ...] = ()
-    connection_types: tuple[str, ...] = ("STANDARD",)
-
-    def claims(self) -> dict[str, Any]:
-        """The `template` member of a scoped key. Limits must be present: the server reads a missing one as 0."""
-        return {
-            "pub": _permission(self.pub_allow, self.pub_deny),
-            "sub": _permission(self.sub_allow, self.sub_deny),
-            "subs": _UNLIMITED,
-            "data": _UNLIMITED,
-            "payload": _UNLIMITED,
-            "allowed_connection_types": list(self.connection_types),
-        }
 
 
 @dataclass(frozen=True)
@@ -77,103 +48,6 @@ class AccountLimits:
     def claims(self) -> dict[str, Any]:
         """The `limits` member of an account. Tokens that need no private key (bearer) are never accepted."""
         return {**asdict(self), "wildcards": True, "disallow_bearer": True}
-
-
-#: What the reconciler's own user in the system account may do: push, list, look up and delete account JWTs, and see
-#: which leafs are connected.
-SYSTEM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(
-    pub_allow=(
-        "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
-        "$SYS.REQ.CLAIMS.DELETE",
-        "$SYS.REQ.CLAIMS.LIST",
-        "$SYS.REQ.CLAIMS.UPDATE",
-        "$SYS.REQ.SERVER.PING.LEAFZ",
-    ),
-    sub_allow=("$SYS.ACCOUNT.*.LEAFNODE.CONNECT", INBOX),
-)
-
-#: What a leaf may do in the system account: look up account JWTs, and be told of changed ones.
-SYSTEM_LEAF_TEMPLATE: Final = PermissionTemplate(
-    pub_allow=("$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP", INBOX),
-    sub_allow=(
-        "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE",
-        "$SYS.REQ.CLAIMS.DELETE",
-        "$SYS.REQ.CLAIMS.UPDATE",
-        "$SYS._INBOX.>",
-    ),
-    connection_types=("LEAFNODE",),
-)
-
-#: What the reconciler's own user in a network may do: manage streams and consumers, in the hub and in every leaf.
-JETSTREAM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(pub_allow=("$JS.*.API.>", "$JS.API.>"), sub_allow=(INBOX,))
-
-#: JetStream requests that no leaf has to make: what changes the streams of the hub or of another node.
-_NOT_FROM_LEAFS: Final = tuple(
-    f"$JS.*.API.{request}.>"
-    for request in (
-        "ACCOUNT",
-        "META",
-        "SERVER",
-        "STREAM.CREATE",
-        "STREAM.DELETE",
-        "STREAM.LEADER",
-        "STREAM.MSG.DELETE",
-        "STREAM.PEER",
-        "STREAM.PURGE",
-        "STREAM.RESTORE",
-        "STREAM.SNAPSHOT",
-        "STREAM.UPDATE",
-    )
-)
-
-
-def template_of_leaf(stored: Iterable[str]) -> PermissionTemplate:
-    """What the leafs of an EdgeNetwork may pass on in their network: everything but the JetStream API of others.
-
-    `stored` are the subjects of the streams on the nodes. A leaf does not get them from elsewhere, because the stream
-    of every node would store what one of them published, and a stream that collects them would hold it many times.
-    """
-    return PermissionTemplate(
-        pub_allow=(_EVERYTHING,),
-        pub_deny=("$JS.API.>", "$SYS.>", *_NOT_FROM_LEAFS),
-        sub_allow=(_EVERYTHING,),
-        sub_deny=("$JS.API.>", "$JS.main.API.>", "$SYS.>", *sorted(set(stored))),
-        connection_types=("LEAFNODE",),
-    )
-
-
-def template_of_policy(
-    allowpub: Iterable[str], allowsub: Iterable[str], denypub: Iterable[str], denysub: Iterable[str]
-) -> PermissionTemplate:
-    """The permissions of a Policy. Equal policies give equal templates, whatever the order of their subjects.
-
-    An empty allow list means "nothing" here and "everything" in NATS, so it becomes a deny of `>`. Who may publish may
-    also receive replies and acknowledgements, unless `denysub` covers all inboxes. What `unenforceable_subscriptions`
-    names is not granted.
-    """
-    publish = set(allowpub)
-    subscriptions = _subscriptions(publish, allowsub, denysub)
-    return PermissionTemplate(
-        pub_allow=tuple(sorted(publish)),
-        pub_deny=tuple(sorted(set(denypub))) if publish else (_EVERYTHING,),
-        sub_allow=tuple(sorted(subscriptions.allow)),
-        sub_deny=tuple(sorted(subscriptions.deny)) if subscriptions.allow else (_EVERYTHING,),
-    )
-
-
-def unenforceable_subscriptions(
-    allowpub: Iterable[str], allowsub: Iterable[str], denysub: Iterable[str]
-) -> tuple[str, ...]:
-    """Filters of `allowsub` ending in `*` that NATS could only grant together with all that lies below them, because
-    another filter (or the inboxes of a publisher) lies there, too; see `edgefarm.nats.subscriptions`."""
-    return tuple(sorted(_subscriptions(set(allowpub), allowsub, denysub).dropped))
-
-
-def _subscriptions(publish: Collection[str], allowsub: Iterable[str], denysub: Iterable[str]) -> Subscriptions:
-    subscribe, denied = set(allowsub), set(denysub)
-    if publish and not any(covers(pattern, INBOX) for pattern in denied):
-        subscribe.add(INBOX)
-    return enforceable(subscribe, denied)
 
 
 def operator_claims(
@@ -259,7 +133,3 @@ def delete_claims(*, accounts: Sequence[str], issuer: str, jti: str, issued_at: 
 
 def _envelope(name: str, subject: str, issuer: str, jti: str, issued_at: int) -> dict[str, Any]:
     return {"name": name, "sub": subject, "iss": issuer, "jti": jti, "iat": issued_at}
-
-
-def _permission(allow: Sequence[str], deny: Sequence[str]) -> dict[str, list[str]]:
-    return {name: list(subjects) for name, subjects in (("allow", allow), ("deny", deny)) if subjects}

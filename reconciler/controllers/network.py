@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from edgefarm import names
 from edgefarm.errors import Conflict, EdgefarmError, KubernetesUnavailable
-from edgefarm.nats.claims import unenforceable_subscriptions
+from edgefarm.nats.templates import unenforceable_subscriptions
 from reconciler.concurrency import all_of
 from reconciler.configuration import Configuration
 from reconciler.context import Context, Key, Registration, Result, Watch

@@ -11,8 +11,9 @@ from edgefarm.api.network import Limits
 from edgefarm.api.policy import Permissions
 from edgefarm.errors import InvalidCredential
 from edgefarm.nats import jwt
-from edgefarm.nats.claims import AccountLimits, ScopedKey, account_claims, template_of_policy
+from edgefarm.nats.claims import AccountLimits, ScopedKey, account_claims
 from edgefarm.nats.nkeys import Prefix, encode_public
+from edgefarm.nats.templates import template_of_policy
 from reconciler.ports import AccountOnServer
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgefarm import names
-from edgefarm.nats.claims import PermissionTemplate
+from edgefarm.nats.templates import PermissionTemplate
 from edgefarm.vault import KubernetesAuth, Vault, VaultSettings, VaultSetup
 from localcluster.process import LocalProcess
 from localcluster.stack import Authority, OpenBao, find_program

@@ -15,7 +15,7 @@ import nats.errors
 import pytest
 
 from edgefarm.errors import NatsRefused, NatsUnavailable
-from edgefarm.nats.claims import PermissionTemplate
+from edgefarm.nats.templates import PermissionTemplate
 from localcluster.process import free_port
 from localcluster.stack import Authority
 from reconciler.adapters.nats import SystemClient

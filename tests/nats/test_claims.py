@@ -10,14 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgefarm.nats import claims
-from edgefarm.nats.claims import (
-    AccountLimits,
-    PermissionTemplate,
-    ScopedKey,
-    template_of_policy,
-    unenforceable_subscriptions,
-)
+from edgefarm.nats.claims import AccountLimits, ScopedKey
 from edgefarm.nats.subjects import covers
+from edgefarm.nats.templates import PermissionTemplate, template_of_policy, unenforceable_subscriptions
 
 #: All members of an account's limits in the reference implementation of version 2 that have a meaning for the server.
 LIMITS = {

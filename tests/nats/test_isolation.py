@@ -13,8 +13,8 @@ import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
-from edgefarm.nats.claims import PermissionTemplate, template_of_policy
 from edgefarm.nats.subjects import covers
+from edgefarm.nats.templates import PermissionTemplate, template_of_policy
 from reconciler.adapters.nats import SystemClient
 from tests.natskit import Connection, Hub, LocalAccount, make_user
 

@@ -12,7 +12,8 @@ import nats.js.errors
 import pytest
 from nats.aio.msg import Msg
 
-from edgefarm.nats.claims import AccountLimits, PermissionTemplate, template_of_policy
+from edgefarm.nats.claims import AccountLimits
+from edgefarm.nats.templates import PermissionTemplate, template_of_policy
 from reconciler.adapters.nats import SystemClient
 from tests.natskit import Connection, Hub, LocalAccount, make_user
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgefarm.errors import InvalidSubject
-from edgefarm.nats.claims import PermissionTemplate
 from edgefarm.nats.subjects import MAX_LENGTH, check_filter, covers, overlaps
+from edgefarm.nats.templates import PermissionTemplate
 from reconciler.adapters.nats import SystemClient
 from tests.natskit import Connection, Hub
 

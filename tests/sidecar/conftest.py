@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgefarm.nats.claims import PermissionTemplate, ScopedKey
+from edgefarm.nats.claims import ScopedKey
+from edgefarm.nats.templates import PermissionTemplate
 from edgefarm.vault import KubernetesAuth, Vault, VaultSettings, VaultSetup
 from localcluster.stack import Authority, OpenBao
 from reconciler.adapters.nats import SystemClient

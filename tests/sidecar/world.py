@@ -16,9 +16,10 @@ from typing import Any
 from edgefarm import names
 from edgefarm.grants import grant_policy
 from edgefarm.nats import jwt
-from edgefarm.nats.claims import PermissionTemplate, ScopedKey, account_claims, template_of_policy
+from edgefarm.nats.claims import ScopedKey, account_claims
 from edgefarm.nats.creds import parse_creds
 from edgefarm.nats.nkeys import Prefix, encode_public
+from edgefarm.nats.templates import PermissionTemplate, template_of_policy
 from edgefarm.vault import Role, Vault
 from localcluster.process import LocalProcess, free_port
 from localcluster.stack import Authority
