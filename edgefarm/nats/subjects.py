@@ -60,3 +60,18 @@ def overlaps(a: str, b: str) -> bool:
         if one != other and "*" not in (one, other):
             return False
     return len(left) == len(right)
+
+
+def intersection(a: str, b: str) -> str | None:
+    """The filter that matches exactly what both match; None when they have nothing in common."""
+    left, right = a.split("."), b.split(".")
+    tokens: list[str] = []
+    for index, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one == ">":
+            return ".".join([*tokens, *right[index:]])
+        if other == ">":
+            return ".".join([*tokens, *left[index:]])
+        if one != other and "*" not in (one, other):
+            return None
+        tokens.append(other if one == "*" else one)
+    return ".".join(tokens) if len(left) == len(right) else None
