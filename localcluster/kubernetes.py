@@ -135,8 +135,10 @@ class GivenApiServer:
         """Return when it answers; raise StartError with what is wrong. Its authority is written into `folder`."""
         try:
             connection = Connection.from_kubeconfig(kubeconfig)
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, InvalidResource, yaml.YAMLError) as error:
+        except (OSError, InvalidResource) as error:
             raise StartError(f"{KUBECONFIG_VARIABLE}: {kubeconfig} cannot be used: {error}") from error
+        except (KeyError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise StartError(f"{KUBECONFIG_VARIABLE}: {kubeconfig} is no kubeconfig") from error
         if not connection.ca:
             raise StartError(f"{KUBECONFIG_VARIABLE}: the cluster in {kubeconfig} has no certificate-authority")
         folder.mkdir(parents=True, exist_ok=True)
