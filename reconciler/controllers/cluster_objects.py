@@ -11,7 +11,7 @@ from reconciler.context import Context
 from reconciler.controllers.directory import Directory
 from reconciler.desired.blueprint import Plan, Surroundings
 from reconciler.desired.membership import Verdict, is_copy
-from reconciler.desired.resources import FoundPolicy
+from reconciler.desired.resources import FoundPolicy, named_network
 from reconciler.ports import NAMESPACE, POLICY, SERVICE_ACCOUNT, Object
 
 
@@ -36,7 +36,7 @@ class ClusterObjects:
         members = []
         for namespace in network.namespaces:
             for obj in self._directory.policies_in(namespace):
-                if FoundPolicy.named_network(obj) not in (None, network.name):
+                if named_network(obj) not in (None, network.name):
                     continue
                 found = FoundPolicy.read(obj)
                 verdict = self._directory.verdict(found)

@@ -1,14 +1,14 @@
-"""Finds Networks and Policies, and what belongs to what, among what the informers have seen."""
+"""Finds our resources, and what belongs to what, among what the informers have seen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from reconciler.context import Context, Mapper, Watch
-from reconciler.desired.membership import Verdict, assign
-from reconciler.desired.resources import FoundNetwork, FoundPolicy
-from reconciler.ports import NETWORK, POLICY, Object
+from reconciler.desired.membership import Verdict, assign, assign_stream
+from reconciler.desired.resources import FoundNetwork, FoundPolicy, FoundStream, named_network
+from reconciler.ports import EDGE_NETWORK, NETWORK, POLICY, STREAM, Object
 
 _BY_NAMESPACE: Final = "namespace"
 _BY_NAME: Final = "name"
@@ -18,7 +18,10 @@ _BY_DEFAULT_POLICY: Final = "default-policy"
 
 
 class Directory:
-    """Networks of the controller namespace and Policies of all namespaces, as far as the informers have seen them."""
+    """Networks and EdgeNetworks of the controller namespace, and Policies and Streams of all namespaces.
+
+    As far as the informers have seen them, so whoever asks for a kind must watch it.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -33,6 +36,14 @@ class Directory:
         """Policies live anywhere."""
         indexes = {_BY_NAMESPACE: _namespace, _BY_NAME: _name, _BY_NETWORK: _named_network}
         return Watch(POLICY, mapper, indexes=indexes)
+
+    def watch_edge_networks(self, mapper: Mapper) -> Watch:
+        """EdgeNetworks live in the controller namespace only."""
+        return Watch(EDGE_NETWORK, mapper, namespace=self.namespace, indexes={_BY_NETWORK: _named_network})
+
+    def watch_streams(self, mapper: Mapper) -> Watch:
+        """Streams live anywhere."""
+        return Watch(STREAM, mapper, indexes={_BY_NAMESPACE: _namespace, _BY_NETWORK: _named_network})
 
     def network(self, name: str) -> Object | None:
         """The Network of that name."""
@@ -64,14 +75,9 @@ class Directory:
 
     def verdict(self, policy: FoundPolicy) -> Verdict:
         """Which network the Policy belongs to."""
-        if policy.network is None:
-            candidates = self.networks_listing(policy.namespace)
-        else:
-            named = self.network(policy.network)
-            candidates = [named] if named else []
+        networks = self._candidates(policy.namespace, policy.network)
         if policy.namespace == self.namespace:
-            candidates += self.networks_copying(policy.name)
-        networks = {network.name: network for network in map(FoundNetwork.read, candidates)}
+            networks |= {each.name: each for each in map(FoundNetwork.read, self.networks_copying(policy.name))}
         return assign(policy, networks, self.namespace)
 
     def networks_around(self, policy: Object) -> set[str]:
@@ -89,28 +95,54 @@ class Directory:
         templates = (self.policy(self.namespace, name) for name in _default_policy_ref(network))
         return [*found, *(template for template in templates if template is not None)]
 
+    def edge_network(self, name: str) -> Object | None:
+        """One EdgeNetwork."""
+        return self._context.store(EDGE_NETWORK, namespace=self.namespace).get(self.namespace, name)
 
-def worth_a_look(old: Object | None, new: Object | None) -> bool:
-    """Whether a change may concern anybody but readers of the status; equal objects, as at a resync, always do."""
-    if old is None or new is None or old["metadata"].get("resourceVersion") == new["metadata"].get("resourceVersion"):
-        return True
-    return _without_status(old) != _without_status(new)
+    def edge_networks_of(self, network: str) -> list[Object]:
+        """All EdgeNetworks that name this network, whatever their state."""
+        return list(self._context.store(EDGE_NETWORK, namespace=self.namespace).by_index(_BY_NETWORK, network))
 
+    def stream(self, namespace: str, name: str) -> Object | None:
+        """One Stream."""
+        return self._context.store(STREAM).get(namespace, name)
 
-def reaches_others(old: Object | None, new: Object | None) -> bool:
-    """Whether a change of a Network may concern more than itself: not its finalizers, for example."""
-    if old is None or new is None:
-        return True
-    return old.get("spec") != new.get("spec") or _is_ending(old) != _is_ending(new)
+    def streams_of(self, network: str) -> list[tuple[Object, FoundStream]]:
+        """The Streams that belong to a network. One that only its finalizers keep is gone for us."""
+        root = self.network(network)
+        around = [] if root is None else self.streams_around(root)
+        streams = ((stream, FoundStream.read(stream)) for stream in around)
+        return [
+            (obj, found)
+            for obj, found in streams
+            if not found.deleting and self.stream_verdict(found).network == network
+        ]
 
+    def stream_verdict(self, stream: FoundStream) -> Verdict:
+        """Which network the Stream belongs to."""
+        return assign_stream(stream, self._candidates(stream.namespace, stream.network))
 
-def _is_ending(obj: Mapping[str, Any]) -> bool:
-    return "deletionTimestamp" in obj["metadata"]
+    def networks_around_stream(self, stream: Object) -> set[str]:
+        """Names of all networks that this Stream may belong to, or have belonged to."""
+        found = self.networks_listing(stream["metadata"]["namespace"])
+        return {*_named_network(stream), *(network["metadata"]["name"] for network in found)}
 
+    def streams_around(self, network: Object) -> list[Object]:
+        """All Streams whose network this may be, each once."""
+        store = self._context.store(STREAM)
+        found = [*store.by_index(_BY_NETWORK, network["metadata"]["name"])]
+        for namespace in _listed_namespaces(network):
+            found += (s for s in store.by_index(_BY_NAMESPACE, namespace) if named_network(s) is None)
+        return found
 
-def _without_status(obj: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = {name: value for name, value in obj["metadata"].items() if name != "resourceVersion"}
-    return {**{name: value for name, value in obj.items() if name != "status"}, "metadata": metadata}
+    def _candidates(self, namespace: str, named: str | None) -> dict[str, FoundNetwork]:
+        """Networks that decide about an object of this namespace that names this network, or none."""
+        if named is None:
+            found = self.networks_listing(namespace)
+        else:
+            network = self.network(named)
+            found = [] if network is None else [network]
+        return {network.name: network for network in map(FoundNetwork.read, found)}
 
 
 def _namespace(obj: Object) -> Iterable[str]:
@@ -121,8 +153,8 @@ def _name(obj: Object) -> Iterable[str]:
     return (obj["metadata"]["name"],)
 
 
-def _named_network(policy: Object) -> Iterable[str]:
-    named = FoundPolicy.named_network(policy)
+def _named_network(obj: Object) -> Iterable[str]:
+    named = named_network(obj)
     return () if named is None else (named,)
 
 

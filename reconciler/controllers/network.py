@@ -13,9 +13,10 @@ from edgefarm.nats.templates import unenforceable_subscriptions
 from reconciler.concurrency import all_of
 from reconciler.configuration import Configuration
 from reconciler.context import Context, Key, Registration, Result, Watch
+from reconciler.controllers.changes import reaches_others, worth_a_look
 from reconciler.controllers.cluster_objects import ClusterObjects, MemberPolicy
 from reconciler.controllers.convergence import Convergence
-from reconciler.controllers.directory import Directory, reaches_others, worth_a_look
+from reconciler.controllers.directory import Directory
 from reconciler.desired import conditions
 from reconciler.desired.blueprint import Blueprint, Plan, plan_network
 from reconciler.desired.conditions import Converged

@@ -9,7 +9,8 @@ from typing import Final
 from edgefarm import names
 from edgefarm.api.meta import Meta
 from reconciler.context import Context, Key, Registration, Result, Store, Watch
-from reconciler.controllers.directory import Directory, reaches_others, worth_a_look
+from reconciler.controllers.changes import reaches_others, worth_a_look
+from reconciler.controllers.directory import Directory
 from reconciler.desired.advice import Advice, advise
 from reconciler.desired.resources import FoundNetwork
 from reconciler.ports import POD, Object

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reconciler.context import Context, Key, Registration, Result, Watch
-from reconciler.controllers.directory import Directory, reaches_others, worth_a_look
+from reconciler.controllers.changes import reaches_others, worth_a_look
+from reconciler.controllers.directory import Directory
 from reconciler.desired import conditions
 from reconciler.desired.resources import FoundPolicy
 from reconciler.ports import POLICY, Object

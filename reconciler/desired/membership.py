@@ -1,4 +1,4 @@
-"""Decides which network a Policy belongs to, and which of its service accounts it gets there."""
+"""Decides which network a Policy or Stream belongs to, and which of its service accounts a Policy gets there."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from enum import StrEnum
 from edgefarm import names
 from edgefarm.api.meta import Meta
 from edgefarm.api.policy import Policy
-from reconciler.desired.resources import FoundNetwork, FoundPolicy
+from reconciler.desired.resources import FoundNetwork, FoundPolicy, FoundStream
 
 #: Every namespace has this service account; pods run under it unless they say otherwise.
 DEFAULT_SERVICE_ACCOUNT = "default"
 
 
 class Reason(StrEnum):
-    """Why a Policy belongs to a network, or to none; also the reason of its condition `Accepted`."""
+    """Why a Policy or Stream belongs to a network, or to none; also the reason of its condition `Accepted`."""
 
     ACCEPTED = "Accepted"
     #: Lives in the controller namespace and is what a Network's default policy is copied from.
@@ -32,7 +32,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one Policy. `network` is set exactly when it was accepted there."""
+    """What becomes of one Policy or Stream. `network` is set exactly when it was accepted there."""
 
     reason: Reason
     message: str
@@ -46,41 +46,58 @@ def assign(policy: FoundPolicy, networks: Mapping[str, FoundNetwork], controller
     """
     if policy.policy is None:
         return Verdict(Reason.INVALID_SPEC, policy.problem)
-    alive = {name: network for name, network in networks.items() if not network.deleting}
     if policy.namespace == controller_namespace:
-        users = sorted(n.name for n in alive.values() if n.network and n.network.default_policy_ref == policy.name)
+        users = sorted(n.name for n in _alive(networks).values() if _copies(n, policy.name))
         if users:
             return Verdict(
                 Reason.TEMPLATE, f"it is the default policy of {_list_of(users)}, whose namespaces get copies"
             )
-    if policy.network is not None:
-        return _assign_named(policy, policy.network, alive)
-    return _assign_found(policy, alive)
+    return _find(policy.namespace, policy.network, networks)
 
 
-def _assign_named(policy: FoundPolicy, name: str, networks: Mapping[str, FoundNetwork]) -> Verdict:
+def assign_stream(stream: FoundStream, networks: Mapping[str, FoundNetwork]) -> Verdict:
+    """Find the network of a Stream, by the same rule as that of a Policy."""
+    if stream.stream is None:
+        return Verdict(Reason.INVALID_SPEC, stream.problem)
+    return _find(stream.namespace, stream.network, networks)
+
+
+def _find(namespace: str, named: str | None, networks: Mapping[str, FoundNetwork]) -> Verdict:
+    alive = _alive(networks)
+    return _find_named(namespace, named, alive) if named is not None else _find_listing(namespace, alive)
+
+
+def _alive(networks: Mapping[str, FoundNetwork]) -> dict[str, FoundNetwork]:
+    return {name: network for name, network in networks.items() if not network.deleting}
+
+
+def _copies(network: FoundNetwork, policy: str) -> bool:
+    return network.network is not None and network.network.default_policy_ref == policy
+
+
+def _find_named(namespace: str, name: str, networks: Mapping[str, FoundNetwork]) -> Verdict:
     network = networks.get(name)
     if network is None:
         return Verdict(Reason.NETWORK_NOT_FOUND, f"there is no network {name!r}: create it or correct spec.network")
-    if policy.namespace not in network.namespaces:
+    if namespace not in network.namespaces:
         return Verdict(
             Reason.NAMESPACE_NOT_IN_NETWORK,
-            f"network {name!r} does not list the namespace {policy.namespace!r}: add it to its spec.namespaces",
+            f"network {name!r} does not list the namespace {namespace!r}: add it to its spec.namespaces",
         )
     return _accept(network)
 
 
-def _assign_found(policy: FoundPolicy, networks: Mapping[str, FoundNetwork]) -> Verdict:
-    listing = sorted(name for name, network in networks.items() if policy.namespace in network.namespaces)
+def _find_listing(namespace: str, networks: Mapping[str, FoundNetwork]) -> Verdict:
+    listing = sorted(name for name, network in networks.items() if namespace in network.namespaces)
     if not listing:
         return Verdict(
             Reason.NO_NETWORK,
-            f"no network lists the namespace {policy.namespace!r}: add it to a Network's spec.namespaces",
+            f"no network lists the namespace {namespace!r}: add it to a Network's spec.namespaces",
         )
     if len(listing) > 1:
         return Verdict(
             Reason.NETWORK_AMBIGUOUS,
-            f"the namespace {policy.namespace!r} belongs to {_list_of(listing)}: write one of them to spec.network",
+            f"the namespace {namespace!r} belongs to {_list_of(listing)}: write one of them to spec.network",
         )
     return _accept(networks[listing[0]])
 

@@ -1,4 +1,4 @@
-"""Owns how Networks and Policies are read from raw JSON without ever failing: a mistake becomes part of the value."""
+"""Owns how our resources are read from raw JSON without ever failing: a mistake becomes part of the value."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefarm import names
+from edgefarm.api.edge_network import EdgeNetwork
 from edgefarm.api.network import Network
 from edgefarm.api.policy import Policy
+from edgefarm.api.stream import Stream
 from edgefarm.errors import EdgefarmError, InvalidResource
 
 
@@ -73,18 +75,70 @@ class FoundPolicy:
         return cls(
             namespace=meta.get("namespace", ""),
             name=meta["name"],
-            network=cls.named_network(obj),
+            network=named_network(obj),
             deleting="deletionTimestamp" in meta,
             policy=policy,
             problem=problem,
             annotation_problem=annotation_problem,
         )
 
-    @staticmethod
-    def named_network(obj: Mapping[str, Any]) -> str | None:
-        """What `spec.network` says, if it is text."""
-        named = _spec(obj).get("network")
-        return named if isinstance(named, str) else None
+
+@dataclass(frozen=True)
+class FoundEdgeNetwork:
+    """An EdgeNetwork object as it was found; `edge` is None when the spec cannot be used, and `problem` says why.
+
+    `network` is what `spec.network` says, if it is text.
+    """
+
+    name: str
+    network: str | None
+    deleting: bool = False
+    edge: EdgeNetwork | None = None
+    problem: str = ""
+
+    @classmethod
+    def read(cls, obj: Mapping[str, Any]) -> FoundEdgeNetwork:
+        """From raw JSON as the API server sends it."""
+        meta = obj["metadata"]
+        edge, problem = None, ""
+        try:
+            edge = EdgeNetwork.parse(obj)
+        except EdgefarmError as error:
+            problem = str(error)
+        return cls(meta["name"], named_network(obj), "deletionTimestamp" in meta, edge, problem)
+
+
+@dataclass(frozen=True)
+class FoundStream:
+    """A Stream object as it was found; `stream` is None when the spec cannot be used, and `problem` says why.
+
+    `network` is what `spec.network` says, if it is text.
+    """
+
+    namespace: str
+    name: str
+    network: str | None
+    deleting: bool = False
+    stream: Stream | None = None
+    problem: str = ""
+
+    @classmethod
+    def read(cls, obj: Mapping[str, Any]) -> FoundStream:
+        """From raw JSON as the API server sends it."""
+        meta = obj["metadata"]
+        stream, problem = None, ""
+        try:
+            stream = Stream.parse(obj)
+        except EdgefarmError as error:
+            problem = str(error)
+        return cls(
+            namespace=meta.get("namespace", ""),
+            name=meta["name"],
+            network=named_network(obj),
+            deleting="deletionTimestamp" in meta,
+            stream=stream,
+            problem=problem,
+        )
 
 
 def _read_policy(obj: Mapping[str, Any]) -> tuple[Policy | None, str, str]:
@@ -108,6 +162,12 @@ def _without_key_annotations(meta: Mapping[str, Any]) -> dict[str, Any]:
 def _spec(obj: Mapping[str, Any]) -> Mapping[str, Any]:
     spec = obj.get("spec")
     return spec if isinstance(spec, Mapping) else {}
+
+
+def named_network(obj: Mapping[str, Any]) -> str | None:
+    """What `spec.network` of a Policy, EdgeNetwork or Stream says, if it is text."""
+    named = _spec(obj).get("network")
+    return named if isinstance(named, str) else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

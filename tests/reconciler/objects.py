@@ -59,6 +59,28 @@ def copy_of_default(network: str = "foo", namespace: str = "factory", **spec: An
     return policy(network, namespace, labels=labels, network=network, **spec)
 
 
+def edge_network(name: str = "plant", *, created: datetime = NOW, **spec: Any) -> dict[str, Any]:
+    """An EdgeNetwork of network foo unless `spec` says something else."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "EdgeNetwork",
+        "metadata": _metadata(name, names.CONTROLLER_NAMESPACE, created),
+        "spec": {"network": "foo", **spec},
+    }
+
+
+def stream(
+    name: str = "readings", namespace: str = "factory", *, created: datetime = NOW, **spec: Any
+) -> dict[str, Any]:
+    """A Stream READINGS at the edge that stores sensor.> unless `spec` says something else."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "Stream",
+        "metadata": _metadata(name, namespace, created),
+        "spec": {"name": "READINGS", "location": "edge", "subjects": ["sensor.>"], **spec},
+    }
+
+
 def pod(name: str = "app", namespace: str = "factory", network: str = "foo", account: str = "sensor") -> dict[str, Any]:
     """A labelled pod."""
     metadata = _metadata(name, namespace, NOW) | {"labels": {names.LABEL_NETWORK: network}}

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgefarm.api.policy import Policy
-from reconciler.desired.membership import Reason, assign, share_accounts
-from reconciler.desired.resources import FoundNetwork, FoundPolicy
-from tests.reconciler.objects import NOW, copy_of_default, deleting, network, policy
+from reconciler.desired.membership import Reason, assign, assign_stream, share_accounts
+from reconciler.desired.resources import FoundEdgeNetwork, FoundNetwork, FoundPolicy, FoundStream
+from tests.reconciler.objects import NOW, copy_of_default, deleting, edge_network, network, policy, stream
 
 FOO = network("foo", ["factory", "office"])
 BAR = network("bar", ["office"])
@@ -70,6 +70,29 @@ def test_a_mistake_in_a_key_annotation_does_not_cut_anybody_off() -> None:
     assert found.policy is not None
     assert found.policy.rotate_keys_at is None
     assert "rotate-keys-at" in found.annotation_problem
+
+
+@pytest.mark.parametrize("listed", [["factory"], ["lab"]])
+@pytest.mark.parametrize("named", [None, "foo", "bar", "nix"])
+def test_a_stream_finds_its_network_as_a_policy_does(listed: list[str], named: str | None) -> None:
+    networks = {
+        each.name: each for each in map(FoundNetwork.read, (network("foo", ["factory"]), network("bar", listed)))
+    }
+    spec = {} if named is None else {"network": named}
+    assert assign_stream(FoundStream.read(stream(**spec)), networks) == assign(
+        FoundPolicy.read(policy(**spec)), networks, "network"
+    )
+
+
+def test_a_stream_or_edge_network_with_a_mistake_is_told_and_known_by_what_it_names() -> None:
+    found = FoundStream.read(stream(network="foo", subjects=["a..b"]))
+    answer = assign_stream(found, {"foo": FoundNetwork.read(FOO)})
+    assert (found.network, answer.reason, answer.network) == ("foo", Reason.INVALID_SPEC, None)
+    assert "spec.subjects[0]" in answer.message
+    edge = FoundEdgeNetwork.read(edge_network(network="foo", limits={"filestorage": "lots"}))
+    assert (edge.network, edge.edge, edge.deleting) == ("foo", None, False)
+    assert "spec.limits.filestorage" in edge.problem
+    assert FoundEdgeNetwork.read(deleting(edge_network())).deleting
 
 
 def claims(*policies: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], dict[str, str]]]:
