@@ -28,6 +28,8 @@ class AccessDocument:
     leaf: tuple[str, ...]
     renew_every_seconds: int
     lifetime_seconds: int
+    #: PEM: the authority of the leafs' certificates, beside the pod's CA bundle.
+    leaf_ca: str | None = None
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> AccessDocument:
@@ -45,6 +47,7 @@ class AccessDocument:
             leaf=_urls(document, "leaf", required=False),
             renew_every_seconds=_positive(document, "renewEverySeconds"),
             lifetime_seconds=_positive(document, "lifetimeSeconds"),
+            leaf_ca=_pem(document, "leafCa"),
         )
 
     def document(self) -> dict[str, Any]:
@@ -61,6 +64,7 @@ class AccessDocument:
             "leaf": list(self.leaf),
             "renewEverySeconds": self.renew_every_seconds,
             "lifetimeSeconds": self.lifetime_seconds,
+            **({} if self.leaf_ca is None else {"leafCa": self.leaf_ca}),
         }
 
 
@@ -75,6 +79,13 @@ def _positive(document: Mapping[str, Any], member: str) -> int:
     value = document.get(member)
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise InvalidResource(member, "must be a whole number greater than 0")
+    return value
+
+
+def _pem(document: Mapping[str, Any], member: str) -> str | None:
+    value = document.get(member)
+    if value is not None and not (isinstance(value, str) and "-----BEGIN CERTIFICATE-----" in value):
+        raise InvalidResource(member, "must hold a certificate as PEM text")
     return value
 
 

@@ -49,11 +49,12 @@ class Credentials:
 
     def suit(self, access: AccessDocument) -> bool:
         """Whether they are what this document asks for: same account and key, same servers."""
-        return (self.account, self.signing_key, self.access.hub, self.access.leaf) == (
+        return (self.account, self.signing_key, self.access.hub, self.access.leaf, self.access.leaf_ca) == (
             access.account,
             access.signing_key,
             access.hub,
             access.leaf,
+            access.leaf_ca,
         )
 
     def outlived_by(self, renewed: Credentials, next_renewal: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -77,6 +78,8 @@ def test_the_probe_of_a_sidecar_that_does_not_run_fails() -> None:
 
 def test_the_access_document_is_read_whole_and_members_of_later_layouts_are_ignored() -> None:
     assert AccessDocument.parse({**ACCESS.document(), "later": True}) == ACCESS
+    with_leaf = replace(ACCESS, leaf=("tls://10.0.0.1:4222",), leaf_ca="-----BEGIN CERTIFICATE-----")
+    assert AccessDocument.parse(with_leaf.document()) == with_leaf
 
 
 @pytest.mark.parametrize(
@@ -92,6 +95,8 @@ def test_the_access_document_is_read_whole_and_members_of_later_layouts_are_igno
         ("hub", ["tls://nats:port"]),
         ("leaf", [1]),
         ("lifetimeSeconds", "30d"),
+        ("leafCa", "/etc/ca.crt"),
+        ("leafCa", 1),
     ],
 )
 def test_a_wrong_member_of_the_access_document_is_named(member: str, value: object) -> None:
