@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import platform
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 import structlog
 
-from edgefarm.errors import Conflict, EdgefarmError
-from localcluster.client import CONFIG_MAPS, NODES, PODS, SECRETS, Client, Json, Resource
-from localcluster.events import EventRecorder, timestamp
+from localcluster.client import CONFIG_MAPS, NODES, PODS, SECRETS, SERVICES, Client, Json, Resource
+from localcluster.events import EventRecorder
 from localcluster.informer import Informer
+from localcluster.network.clients import Clients
+from localcluster.network.services import ServiceProxy
+from localcluster.network.uplinks import Uplink, Uplinks
 from localcluster.node import kubelet
-from localcluster.node.addresses import KUBELET_PORT, AddressBlock
+from localcluster.node.addresses import AddressBlock
 from localcluster.node.container import Container, Timing
 from localcluster.node.images import IMAGES
 from localcluster.node.launcher import Launcher
 from localcluster.node.pod import PodWorker, Runtime
+from localcluster.node.registration import Registrar
 from localcluster.node.sources import PodFacts
 from localcluster.node.spec import NodeSpec
 
 _log = structlog.get_logger()
-_HEARTBEAT_SECONDS = 10.0
 _STOP_GRACE_SECONDS = 3.0
 _FINISHED = ("Succeeded", "Failed")
-_READY = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the node runner is running"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class RunnerSettings:
     data_dir: Path
     nodes: Sequence[NodeSpec]
     images: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    uplinks: Sequence[Uplink] = ()
     timing: Timing = field(default_factory=Timing)
 
 
@@ -52,7 +52,9 @@ class NodeRunner:
         self._addresses = AddressBlock.claim()
         self._hosts = {node.name: self._addresses.node(index) for index, node in enumerate(settings.nodes)}
         self._pods = Informer(client, PODS)
-        self._missing = {node.name: asyncio.Event() for node in settings.nodes}
+        self._nodes = Informer(client, NODES)
+        self._services = Informer(client, SERVICES)
+        self._registrar = Registrar(client, settings.nodes, self._hosts, self._nodes)
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -73,13 +75,13 @@ class NodeRunner:
             )
             try:
                 async with asyncio.TaskGroup() as group:
-                    for node in self._settings.nodes:
-                        group.create_task(self._keep_node(node))
-                    group.create_task(self._watch_nodes())
+                    group.create_task(self._registrar.run())
+                    self._serve_network(group, Clients(launcher.node_of_session))
                     for resource in (SECRETS, CONFIG_MAPS):
                         group.create_task(self._watch_sources(resource))
                     self._pods.listen(lambda pod: self._observe(pod, runtime))
-                    group.create_task(self._pods.run())
+                    for informer in (self._nodes, self._pods, self._services):
+                        group.create_task(informer.run())
             finally:
                 await self._halt()
                 launcher.close()
@@ -92,6 +94,10 @@ class NodeRunner:
         listeners = [self._addresses.listen(index) for index in range(len(self._hosts))]
         return kubelet.serving(self._container, listeners, context)
 
+    def _serve_network(self, group: asyncio.TaskGroup, clients: Clients) -> None:
+        group.create_task(ServiceProxy(self._services, self._pods, clients.locate).run())
+        group.create_task(Uplinks(self._settings.uplinks, self._nodes, clients.locate).run())
+
     def _container(self, namespace: str, pod: str, name: str) -> Container | None:
         found = self._pods.items.get((namespace, pod))
         worker = None if found is None else self._workers.get(found["metadata"]["uid"])
@@ -101,7 +107,7 @@ class NodeRunner:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await self._say_stopped()
+        await self._registrar.say_stopped()
         await asyncio.gather(*(worker.halt(_STOP_GRACE_SECONDS) for worker in self._workers.values()))
 
     # -- pods --------------------------------------------------------------------------------------------------------
@@ -146,95 +152,6 @@ class NodeRunner:
         informer = Informer(self._client, resource)
         informer.listen(tell)
         await informer.run()
-
-    # -- nodes -------------------------------------------------------------------------------------------------------
-
-    async def _keep_node(self, node: NodeSpec) -> None:
-        while True:
-            try:
-                self._missing[node.name].clear()
-                await self._register(node)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._missing[node.name].wait(), _HEARTBEAT_SECONDS)
-            except EdgefarmError as error:
-                _log.warning("node not registered", node=node.name, error=str(error))
-                await asyncio.sleep(0.5)
-
-    async def _watch_nodes(self) -> None:
-        """Have a node that somebody deleted registered again at once."""
-
-        def tell(obj: Json) -> None:
-            name = obj["metadata"]["name"]
-            if name in self._missing and ("", name) not in informer.items:
-                self._missing[name].set()
-
-        informer = Informer(self._client, NODES)
-        informer.listen(tell)
-        await informer.run()
-
-    async def _register(self, node: NodeSpec) -> None:
-        """Create the Node if it is missing, and write its heartbeat. Labels that others changed stay."""
-        current = await self._client.find(NODES, node.name)
-        if current is None:
-            labels = {
-                "kubernetes.io/hostname": node.name,
-                "kubernetes.io/os": "linux",
-                "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "unknown"),
-                **node.labels,
-            }
-            new: Json = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name, "labels": labels}}
-            if node.taints:
-                new["spec"] = {"taints": [asdict(taint) for taint in node.taints]}
-            with contextlib.suppress(Conflict):
-                await self._client.create(NODES, new)
-            current = await self._client.get(NODES, node.name)
-        status = self._node_status(node, current)
-        await self._client.patch(NODES, node.name, {"status": status}, subresource="status")
-        # An API server taints new nodes until a controller finds them ready; here that is us.
-        taints = current.get("spec", {}).get("taints") or []
-        kept = [taint for taint in taints if taint["key"] != "node.kubernetes.io/not-ready"]
-        if kept != taints:
-            await self._client.patch(NODES, node.name, {"spec": {"taints": kept}})
-
-    async def _say_stopped(self) -> None:
-        """Take the nodes out of service, so that no pod is bound to them from now on."""
-        stopped = {**_READY, "status": "False", "reason": "NodeShutdown", "message": "the node runner has stopped"}
-        now = timestamp()
-        status = {"conditions": [{**stopped, "lastHeartbeatTime": now, "lastTransitionTime": now}]}
-        with contextlib.suppress(EdgefarmError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                for node in self._settings.nodes:
-                    await self._client.patch(NODES, node.name, {"status": status}, subresource="status")
-
-    def _node_status(self, node: NodeSpec, current: Json) -> Json:
-        now = timestamp()
-        before: Json = next(
-            (entry for entry in current.get("status", {}).get("conditions") or [] if entry["type"] == "Ready"), {}
-        )
-        since = before["lastTransitionTime"] if before.get("status") == "True" else now
-        capacity = {"cpu": "64", "memory": "256Gi", "pods": "110", "ephemeral-storage": "1Ti"}
-        return {
-            "conditions": [{**_READY, "lastHeartbeatTime": now, "lastTransitionTime": since}],
-            "addresses": [
-                {"type": "InternalIP", "address": self._hosts[node.name]},
-                {"type": "Hostname", "address": node.name},
-            ],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
-            "capacity": capacity,
-            "allocatable": capacity,
-            "nodeInfo": {
-                "machineID": "",
-                "systemUUID": "",
-                "bootID": "",
-                "kernelVersion": platform.release(),
-                "osImage": "localcluster",
-                "containerRuntimeVersion": "local://1",
-                "kubeletVersion": "v1.36.0-localcluster",
-                "kubeProxyVersion": "",
-                "operatingSystem": "linux",
-                "architecture": platform.machine(),
-            },
-        }
 
 
 def _is_over(pod: Json) -> bool:

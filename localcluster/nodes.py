@@ -13,7 +13,8 @@ from pathlib import Path
 import structlog
 
 from localcluster.client import Client
-from localcluster.node.spec import NodeSpec, default_nodes
+from localcluster.network.uplinks import Uplink
+from localcluster.node.spec import UPLINK_ANNOTATION, NodeSpec, default_nodes
 from localcluster.noderunner import NodeRunner, RunnerSettings
 from localcluster.workloads import run_workloads
 
@@ -57,6 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--image", action="append", type=parse_image, default=[], metavar="NAME=COMMAND", help="one more known image"
     )
+    parser.add_argument(
+        "--uplink",
+        action="append",
+        type=Uplink.parse,
+        default=[],
+        metavar="LISTEN=TARGET",
+        help=f"forward TCP (host:port each) for all but the pods of nodes whose annotation {UPLINK_ANNOTATION} is cut",
+    )
     options = parser.parse_args(arguments)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -71,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data_dir=options.data_dir.resolve(),
         nodes=options.node or default_nodes(options.nodes),
         images=dict(options.image),
+        uplinks=options.uplink,
     )
     asyncio.run(run(options.kubeconfig, settings))
 

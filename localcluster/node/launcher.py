@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +23,17 @@ class Command:
     env: Mapping[str, str]
     cwd: Path
     log: Path
+    node: str
+    """The node on which it runs."""
 
 
 class RunningProcess:
     """A started process; `exited` resolves to its exit status, 128 + n after signal n."""
 
-    def __init__(self, process: LocalProcess, guard: Guard) -> None:
+    def __init__(self, process: LocalProcess, reaped: Callable[[int], None]) -> None:
         self.pid = process.pid
         self._process = process
-        self._guard = guard
+        self._reaped = reaped
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._descriptor = os.pidfd_open(process.pid)
         asyncio.get_running_loop().add_reader(self._descriptor, self._reap)
@@ -56,7 +58,7 @@ class RunningProcess:
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
         self.kill()  # as with a container: when its first process ends, the others end, too
-        self._guard.remove(self.pid)
+        self._reaped(self.pid)
         if not self.exited.done():
             self.exited.set_result(code if code >= 0 else 128 - code)
 
@@ -66,12 +68,18 @@ class Launcher:
 
     def __init__(self) -> None:
         self._guard = Guard.start()
+        self._nodes: dict[int, str] = {}
 
     def start(self, command: Command) -> RunningProcess:
         """Raise OSError when the program cannot be executed."""
         process = LocalProcess.start(command.name, command.argv, log=command.log, env=command.env, cwd=command.cwd)
         self._guard.add(process.pid)
-        return RunningProcess(process, self._guard)
+        self._nodes[process.pid] = command.node
+        return RunningProcess(process, self._forget)
+
+    def node_of_session(self, session: int) -> str | None:
+        """The node of the process that leads this session; None when it is none of ours."""
+        return self._nodes.get(session)
 
     async def run(self, command: Command, seconds: float) -> str | None:
         """Run to the end, at most that many seconds: None, or one sentence on what went wrong."""
@@ -89,6 +97,10 @@ class Launcher:
 
     def close(self) -> None:
         self._guard.close()
+
+    def _forget(self, pid: int) -> None:
+        self._guard.remove(pid)
+        del self._nodes[pid]
 
 
 def _tail(log: Path) -> str:

@@ -252,6 +252,7 @@ class PodWorker:
             env=env,
             cwd=_working_directory(spec, rewrite, home),
             log=self._runtime.data_dir / "logs" / f"{metadata['namespace']}_{metadata['name']}_{spec['name']}.log",
+            node=self.facts.node,
         )
 
         async def execute(argv: list[str], seconds: float) -> str | None:
@@ -261,6 +262,7 @@ class PodWorker:
                 env=env,
                 cwd=command.cwd,
                 log=home / ".exec.log",
+                node=self.facts.node,
             )
             return await self._runtime.launcher.run(beside, seconds)
 

@@ -1,13 +1,18 @@
-"""A node as the command line describes it: name, labels and taints."""
+"""A node as the command line describes it (name, labels, taints), and the annotations that its runner obeys."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
-_TAINT = "taint:"
-_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+#: On a Node: the value `cut` cuts its pods off from all uplinks; without the annotation they are connected.
+UPLINK_ANNOTATION: Final = "localcluster.edgefarm.io/uplink"
+#: On a Node: every new value is a power cut, after which the node starts again at once.
+REBOOT_ANNOTATION: Final = "localcluster.edgefarm.io/reboot"
+
+_TAINT: Final = "taint:"
+_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import ClassVar
 
 from edgefarm.errors import Conflict, KubernetesRefused
@@ -39,7 +40,7 @@ class EndpointController(Controller):
         if service is None or not service["spec"].get("selector"):
             return
         pods, _ = await self.client.list(PODS, namespace)
-        slice_ = _slice(service, pods)
+        slice_ = slice_of(service, pods)
         present = await self.client.find(ENDPOINT_SLICES, name, namespace)
         try:
             if present is None:
@@ -52,7 +53,8 @@ class EndpointController(Controller):
             await self.cluster.recorder.record(service, "FailedToUpdateEndpointSlices", str(error), warning=True)
 
 
-def _slice(service: Json, pods: list[Json]) -> Json:
+def slice_of(service: Json, pods: Iterable[Json]) -> Json:
+    """The EndpointSlice of a Service with a selector, made of the pods of its namespace."""
     metadata, spec = service["metadata"], service["spec"]
     behind = [
         pod

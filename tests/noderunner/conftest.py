@@ -11,7 +11,9 @@ import pytest
 
 from localcluster.client import NAMESPACES, SERVICE_ACCOUNTS, Client
 from localcluster.kubernetes import start_api_server
-from localcluster.process import LocalProcess
+from localcluster.network.uplinks import Uplink
+from localcluster.process import LocalProcess, free_port
+from localcluster.stack import UPLINK_HOST
 from tests.noderunner.workloads import Nodes, unique
 
 
@@ -29,16 +31,18 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def nodes(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """Two nodes; the runner's own environment has a variable that no container may see."""
+    """Two nodes with an uplink; the runner's own environment has a variable that no container may see."""
     folder = tmp_path_factory.mktemp("nodes")
     names = [unique("node"), unique("node")]
     command = [sys.executable, "-m", "localcluster.nodes", "--kubeconfig", str(kubeconfig), "--data-dir", str(folder)]
     for number, name in enumerate(names):
         command += ["--node", f"{name},localcluster.test/number={number}"]
+    uplink = Uplink((UPLINK_HOST, free_port(UPLINK_HOST)), ("127.0.0.1", free_port()))
+    command += ["--uplink", "=".join(f"{host}:{port}" for host, port in (uplink.listen, uplink.target))]
     process = LocalProcess.start(
         "nodes", command, log=folder / "runner.log", env={**os.environ, "NOT_FOR_CONTAINERS": "1"}
     )
-    yield Nodes(process, folder, names)
+    yield Nodes(process, folder, names, uplink)
     process.stop()
 
 

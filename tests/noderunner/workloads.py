@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from localcluster.client import PODS, Client, Json
+from localcluster.network.uplinks import Uplink
 from localcluster.process import LocalProcess
 
 SLEEP = "import time; time.sleep(600)"
@@ -23,6 +24,7 @@ class Nodes:
     process: LocalProcess
     folder: Path
     names: list[str]
+    uplink: Uplink
 
     def log(self, namespace: str, pod: str, container: str = "main") -> str:
         """What a container has printed so far."""
