@@ -12,9 +12,9 @@ from typing import Final
 import pytest
 
 from edgefarm import names
-from edgefarm.errors import EdgefarmError
+from edgefarm.errors import EdgefarmError, KubernetesRefused
 from localcluster.client import Json, Resource
-from localcluster.kubernetes import ApiServer, LocalApiServer, start_api_server
+from localcluster.kubernetes import ApiServer, start_api_server
 from tests.webhook.cluster import Cluster, open_cluster, unlabelled
 from tests.webhook.conftest import StartWebhook, sidecar_of
 from tests.webhook.shapes import container, pod
@@ -35,9 +35,11 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 @pytest.fixture
 async def cluster(api_server: ApiServer) -> AsyncIterator[Cluster]:
-    if isinstance(api_server, LocalApiServer):
-        pytest.skip("localcluster enforces neither quotas nor LimitRanges: set KUBEBUILDER_ASSETS")
     async with open_cluster(api_server.kubeconfig) as running:
+        try:
+            await running.kube.list(_LIMIT_RANGES, running.namespace)
+        except KubernetesRefused:
+            pytest.skip("localcluster has neither quotas nor LimitRanges: set KUBEBUILDER_ASSETS")
         yield running
 
 
