@@ -52,6 +52,8 @@ ANNOTATION_STATUS: Final = f"{PREFIX}status"
 ANNOTATION_ROTATE_KEYS_AT: Final = f"{PREFIX}rotate-keys-at"
 #: On a Policy: an RFC 3339 time; key versions older than it are dropped from the account at once.
 ANNOTATION_REVOKE_KEYS_BEFORE: Final = f"{PREFIX}revoke-keys-before"
+#: On a Stream: "true" lets a change of it remove messages that are stored.
+ANNOTATION_ALLOW_DATA_LOSS: Final = f"{PREFIX}allow-data-loss"
 
 #: Members of a JetStream stream's metadata by which we know our own: namespace/name and UID of its Stream object.
 STREAM_OWNER: Final = f"{PREFIX}stream"
@@ -68,6 +70,8 @@ WEBHOOK_SERVICE: Final = "network-webhook"
 WEBHOOK_SECRET: Final = "network-webhook-tls"
 #: Holds the private keys of the webhook's certificate authorities: only the reconciler may read it.
 WEBHOOK_CA_SECRET: Final = "network-webhook-ca"
+#: The same for the authorities of the leafs' certificates, which serve all networks.
+LEAF_CA_SECRET: Final = "network-leaf-ca"
 
 SIDECAR_CONTAINER: Final = "network-sidecar"
 #: Init container that gets the first credentials where there are no native sidecars.
@@ -192,6 +196,12 @@ def leaf_workload(edge_network: str) -> str:
 def leaf_service(network: str) -> str:
     """Name of the Service by which pods reach the leaf of their own node, and of its TLS Secret."""
     return _shortened(f"leaf-{check_label(network, 'network')}")
+
+
+def leaf_hosts(network: str, namespace: str) -> tuple[str, ...]:
+    """DNS names of that Service."""
+    service = f"{leaf_service(network)}.{check_label(namespace, 'namespace')}.svc"
+    return (service, f"{service}.cluster.local")
 
 
 def leaf_data_folder(network: str) -> str:

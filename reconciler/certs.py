@@ -1,4 +1,4 @@
-"""Decides what the webhook's authority and certificate should be: keep, issue or rotate, with overlap. No I/O.
+"""Decides what authorities and their server certificates should be: keep, issue or rotate, with overlap. No I/O.
 
 A certificate of the webhook is verified by the API server against `caBundle` of the webhook configuration. Replicas
 and API servers see changes at different times, so an authority is exchanged in three steps, and each waits for the
@@ -10,26 +10,29 @@ one before it to have spread:
 
 All state is in two Secrets; when a step happened is read from the certificates' own dates. Private keys of
 authorities are in `network-webhook-ca`, which only the reconciler reads; the webhook mounts `network-webhook-tls`.
+The authority of the leafs (`network-leaf-ca`) goes the same way, but signs for one Service per network.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from edgefarm import pki
-
-#: Name of the authorities' subject.
-AUTHORITY_NAME: Final = "edgefarm-network webhook"
+from reconciler.keypairs import (
+    decode,
+    encode,
+    hosts,
+    made_at,
+    pair_data,
+    read_certificates,
+    read_pair,
+    renew_at,
+    signed_by,
+    usable,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class CertificateSettings:
     spread: timedelta = timedelta(minutes=10)
     #: How long until every replica surely serves a changed certificate.
     overlap: timedelta = timedelta(hours=24)
+    #: Name of the authorities' subject.
+    authority_name: str = "edgefarm-network webhook"
 
     def __post_init__(self) -> None:
         # The date of the newest server certificate is what ends an overlap: it must not be renewed before.
@@ -90,15 +95,15 @@ class Plan:
     @property
     def ca_secret(self) -> dict[str, str]:
         """`data` (base64) of the Secret WEBHOOK_CA_SECRET, type Opaque."""
-        members = _pair_data("ca", self.bundle.current) | _pair_data("next", self.bundle.next)
+        members = pair_data("ca", self.bundle.current) | pair_data("next", self.bundle.next)
         if self.bundle.previous:
             members["previous.crt"] = b"".join(self.bundle.previous)
-        return _encode(members)
+        return encode(members)
 
     @property
     def tls_secret(self) -> dict[str, str]:
         """`data` (base64) of the Secret WEBHOOK_SECRET, type kubernetes.io/tls."""
-        return _encode(_pair_data("tls", self.bundle.server) | {"ca.crt": self.bundle.ca_bundle})
+        return encode(pair_data("tls", self.bundle.server) | {"ca.crt": self.bundle.ca_bundle})
 
 
 def read_bundle(ca_secret: Mapping[str, str] | None, tls_secret: Mapping[str, str] | None) -> Bundle:
@@ -107,25 +112,35 @@ def read_bundle(ca_secret: Mapping[str, str] | None, tls_secret: Mapping[str, st
     What is missing, damaged or does not match is left out, so that `plan` replaces it. When the authority is lost,
     the bundle beside the server certificate keeps the replicas' present certificate trusted.
     """
-    authority, tls = _decode(ca_secret), _decode(tls_secret)
-    current = _pair(authority, "ca")
-    previous = _certificates(authority.get("previous.crt", b""))
+    authority, tls = decode(ca_secret), decode(tls_secret)
+    current = read_pair(authority, "ca")
+    previous = read_certificates(authority.get("previous.crt", b""))
     if current is None:
-        previous = _certificates(tls.get("ca.crt", b""))
-    return Bundle(current, _pair(authority, "next"), previous, _pair(tls, "tls"))
+        previous = read_certificates(tls.get("ca.crt", b""))
+    return Bundle(current, read_pair(authority, "next"), previous, read_pair(tls, "tls"))
 
 
 def plan(
     current: Bundle | None, *, now: datetime, names: Sequence[str], settings: CertificateSettings | None = None
 ) -> Plan:
     """Plan for `now` (UTC). `names` are the DNS names and addresses of the webhook, first the Service's."""
-    settings = settings or CertificateSettings()
-    bundle, changes = current or Bundle(), []
-    for step in (_drop_unusable, _have_authority, _promote, _prepare_next, _have_server, _drop_previous):
-        bundle, change = step(bundle, _Context(now, tuple(names), settings))
-        if change:
-            changes.append(change)
-    return Plan(bundle, tuple(changes), _look_again_at(bundle, now, settings))
+    context = _Context(now, tuple(names), settings or CertificateSettings())
+    return _take((*_AUTHORITY_STEPS, _have_server, _drop_previous), current or Bundle(), context)
+
+
+def plan_authority(current: Bundle, *, now: datetime, settings: CertificateSettings) -> Plan:
+    """Plan an authority that signs for many servers, which may be away for any time.
+
+    Nobody knows when the last of them has a new certificate, so previous authorities stay trusted until they end.
+    """
+    return _take(_AUTHORITY_STEPS, replace(current, server=None), _Context(now, (), settings))
+
+
+def plan_server(
+    server: pki.KeyPair | None, authority: Bundle, *, now: datetime, names: Sequence[str], settings: CertificateSettings
+) -> Plan:
+    """Plan the certificate of one of those servers; `tls_secret` is what it needs."""
+    return _take((_have_server,), replace(authority, server=server), _Context(now, tuple(names), settings))
 
 
 @dataclass(frozen=True)
@@ -138,11 +153,20 @@ class _Context:
 _Step = tuple[Bundle, str | None]
 
 
+def _take(steps: Iterable[Callable[[Bundle, _Context], _Step]], bundle: Bundle, context: _Context) -> Plan:
+    changes = []
+    for step in steps:
+        bundle, change = step(bundle, context)
+        if change:
+            changes.append(change)
+    return Plan(bundle, tuple(changes), _look_again_at(bundle, context))
+
+
 def _drop_unusable(bundle: Bundle, context: _Context) -> _Step:
     """Forget authorities that nobody accepts at this time: they have ended, or the clock was wrong when they began."""
-    current = bundle.current if bundle.current and _usable(bundle.current.certificate, context.now) else None
-    following = bundle.next if bundle.next and _usable(bundle.next.certificate, context.now) else None
-    previous = tuple(pem for pem in bundle.previous if _usable(pem, context.now))
+    current = bundle.current if bundle.current and usable(bundle.current.certificate, context.now) else None
+    following = bundle.next if bundle.next and usable(bundle.next.certificate, context.now) else None
+    previous = tuple(pem for pem in bundle.previous if usable(pem, context.now))
     kept = replace(bundle, current=current, next=following, previous=previous)
     return kept, None if kept == bundle else "removed authorities that are not valid now"
 
@@ -157,7 +181,7 @@ def _have_authority(bundle: Bundle, context: _Context) -> _Step:
 
 def _prepare_next(bundle: Bundle, context: _Context) -> _Step:
     assert bundle.current is not None
-    if bundle.next is not None or context.now < _renew_at(bundle.current):
+    if bundle.next is not None or context.now < renew_at(bundle.current):
         return bundle, None
     return replace(bundle, next=_make_authority(context)), "made the next authority, trusted but not in use yet"
 
@@ -165,7 +189,7 @@ def _prepare_next(bundle: Bundle, context: _Context) -> _Step:
 def _promote(bundle: Bundle, context: _Context) -> _Step:
     if bundle.next is None or bundle.current is None:
         return bundle, None
-    if context.now < _made_at(bundle.next) + context.settings.spread:
+    if context.now < made_at(bundle.next) + context.settings.spread:
         return bundle, None
     previous = (*bundle.previous, bundle.current.certificate)
     return replace(bundle, current=bundle.next, next=None, previous=previous), "put the next authority into use"
@@ -184,7 +208,7 @@ def _have_server(bundle: Bundle, context: _Context) -> _Step:
 
 def _drop_previous(bundle: Bundle, context: _Context) -> _Step:
     assert bundle.server is not None
-    if not bundle.previous or context.now < _made_at(bundle.server) + context.settings.overlap:
+    if not bundle.previous or context.now < made_at(bundle.server) + context.settings.overlap:
         return bundle, None
     return replace(bundle, previous=()), "removed the previous authority from the bundle"
 
@@ -193,100 +217,32 @@ def _why_not(server: pki.KeyPair | None, authority: pki.KeyPair, context: _Conte
     """Why the server certificate cannot stay; None when it can."""
     if server is None:
         return "there was none"
-    if not _usable(server.certificate, context.now):
+    if not usable(server.certificate, context.now):
         return "it was not valid now"
-    if not _signed_by(server.certificate, authority.certificate):
+    if not signed_by(server.certificate, authority.certificate):
         return "it came from another authority"
-    if _hosts(server.certificate) != frozenset(context.names):
+    if hosts(server.certificate) != frozenset(context.names):
         return "its names changed"
-    if context.now >= _renew_at(server):
+    if context.now >= renew_at(server):
         return "it ends soon"
     return None
 
 
-def _look_again_at(bundle: Bundle, now: datetime, settings: CertificateSettings) -> datetime:
+def _look_again_at(bundle: Bundle, context: _Context) -> datetime:
     assert bundle.current is not None
-    assert bundle.server is not None
-    times = [_renew_at(bundle.server)]
-    if bundle.next is None:
-        times.append(_renew_at(bundle.current))
-    else:
-        times.append(_made_at(bundle.next) + settings.spread)
-    if bundle.previous:
-        times.append(_made_at(bundle.server) + settings.overlap)
-    return max(min(times), now)
+    times = [renew_at(bundle.current) if bundle.next is None else made_at(bundle.next) + context.settings.spread]
+    if bundle.server is not None:
+        times.append(renew_at(bundle.server))
+        overlap_ends = made_at(bundle.server) + context.settings.overlap
+        if bundle.previous and context.now < overlap_ends:
+            times.append(overlap_ends)
+    return max(min(times), context.now)
 
 
 def _make_authority(context: _Context) -> pki.KeyPair:
-    return pki.make_authority(AUTHORITY_NAME, now=context.now, lifetime=context.settings.authority_lifetime)
+    return pki.make_authority(
+        context.settings.authority_name, now=context.now, lifetime=context.settings.authority_lifetime
+    )
 
 
-def _made_at(pair: pki.KeyPair) -> datetime:
-    return x509.load_pem_x509_certificate(pair.certificate).not_valid_before_utc + pki.BACKDATE
-
-
-def _renew_at(pair: pki.KeyPair) -> datetime:
-    made = _made_at(pair)
-    return made + (pair.not_after - made) * 2 / 3
-
-
-def _usable(certificate: bytes, now: datetime) -> bool:
-    loaded = x509.load_pem_x509_certificate(certificate)
-    return loaded.not_valid_before_utc <= now < loaded.not_valid_after_utc
-
-
-def _signed_by(certificate: bytes, authority: bytes) -> bool:
-    try:
-        x509.load_pem_x509_certificate(certificate).verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return True
-
-
-def _hosts(certificate: bytes) -> frozenset[str]:
-    try:
-        extension = x509.load_pem_x509_certificate(certificate).extensions.get_extension_for_class(
-            x509.SubjectAlternativeName
-        )
-    except x509.ExtensionNotFound:
-        return frozenset()
-    return frozenset(str(name.value) for name in extension.value)
-
-
-def _pair(data: Mapping[str, bytes], name: str) -> pki.KeyPair | None:
-    """The certificate and key `<name>.crt|key` when both can be read, are of our kind and belong together."""
-    certificate, key = data.get(f"{name}.crt", b""), data.get(f"{name}.key", b"")
-    try:
-        public = x509.load_pem_x509_certificate(certificate).public_key()
-        private = serialization.load_pem_private_key(key, password=None)
-    except (ValueError, TypeError):
-        return None
-    if not isinstance(private, ec.EllipticCurvePrivateKey) or private.public_key() != public:
-        return None
-    return pki.KeyPair(certificate, key)
-
-
-def _certificates(pem: bytes) -> tuple[bytes, ...]:
-    try:
-        loaded = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        return ()
-    return tuple(certificate.public_bytes(serialization.Encoding.PEM) for certificate in loaded)
-
-
-def _pair_data(name: str, pair: pki.KeyPair | None) -> dict[str, bytes]:
-    return {} if pair is None else {f"{name}.crt": pair.certificate, f"{name}.key": pair.private_key}
-
-
-def _encode(members: Mapping[str, bytes]) -> dict[str, str]:
-    return {name: base64.b64encode(value).decode() for name, value in members.items()}
-
-
-def _decode(data: Mapping[str, str] | None) -> dict[str, bytes]:
-    decoded: dict[str, bytes] = {}
-    for name, value in (data or {}).items():
-        try:
-            decoded[name] = base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
-            continue
-    return decoded
+_AUTHORITY_STEPS: Final = (_drop_unusable, _have_authority, _promote, _prepare_next)
