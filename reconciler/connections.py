@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import structlog
 
@@ -15,21 +15,25 @@ from edgefarm import names
 from edgefarm.errors import EdgefarmError, NatsUnavailable, VaultUnavailable
 from edgefarm.nats import jwt, nkeys
 from edgefarm.nats.claims import user_claims
-from edgefarm.vault import Vault
+from edgefarm.vault import TransitKey, Vault
+from reconciler.adapters.jetstream import JetStreamPool
 from reconciler.adapters.nats import SystemClient
+from reconciler.concurrency import together
 from reconciler.configuration import Configuration
 from reconciler.context import VaultCalls
 from reconciler.metrics import Metrics
-from reconciler.ports import AccountOnServer, NatsSystem
+from reconciler.ports import AccountOnServer, JetStream, JetStreamAnswer, LeafListener, LeafOnHub, NatsSystem
 from reconciler.vault_session import VaultSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: How long the reconciler's own NATS user is valid; it is made anew at each login.
+#: How long the reconciler's own NATS users are valid; they are made anew at each login.
 _USER_LIFETIME: Final = timedelta(hours=1)
 #: The bootstrap has put the first version of this key into the system account, for good.
 _SYSTEM_KEY_VERSION: Final = 1
+#: An account's identity is the first version of its key, for good.
+_IDENTITY_VERSION: Final = 1
 
 
 class Connections:
@@ -50,7 +54,13 @@ class Connections:
         self._configuration: Configuration | None = None
         self._vault: VaultSession | None = None
         self._system: SystemClient | None = None
+        self._jetstream: JetStreamPool | None = None
+        self._leaf_listener: LeafListener | None = None
         self._closing: set[asyncio.Task[None]] = set()
+
+    def on_leafs(self, listener: LeafListener) -> None:
+        """Have `listener` called when leafs come and go; before the first `apply`."""
+        self._leaf_listener = listener
 
     def apply(self, configuration: Configuration) -> None:
         """Use this configuration from now on. Nothing is connected yet; old clients are closed behind the scenes."""
@@ -64,9 +74,10 @@ class Connections:
         # The NATS user is signed by Vault, so another Vault means another user.
         if vault_changed or old is None or old.nats != configuration.nats:
             self._retire(self._system)
-            self._system = SystemClient(
-                configuration.nats.urls, self._system_user, ca_bundle=configuration.nats.ca_bundle
-            )
+            self._retire(self._jetstream)
+            urls, ca_bundle = configuration.nats.urls, configuration.nats.ca_bundle
+            self._system = SystemClient(urls, self._system_user, ca_bundle=ca_bundle, on_leafs=self._leaf_listener)
+            self._jetstream = JetStreamPool(urls, self._network_user, ca_bundle=ca_bundle)
 
     async def call(self, function: Callable[Concatenate[Vault, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(vault, …)` with the logged-in client in a thread."""
@@ -80,23 +91,33 @@ class Connections:
             raise NatsUnavailable(_waiting("NATS"))
         return _CountedSystem(self._system, self._metrics)
 
+    def jetstream(self, network: str) -> JetStream:
+        """The JetStream API of a network's account."""
+        if self._jetstream is None:
+            raise NatsUnavailable(_waiting("NATS"))
+        return _CountedJetStream(self._jetstream.network(network), self._metrics)
+
     async def close(self) -> None:
         """Close all clients."""
-        self._retire(self._vault)
+        self._retire(self._jetstream)
         self._retire(self._system)
+        self._retire(self._vault)
         await asyncio.gather(*self._closing)
 
     async def _system_user(self) -> tuple[str, str]:
         return await system_user(self, self._clock())
 
-    def _retire(self, client: VaultSession | SystemClient | None) -> None:
+    async def _network_user(self, network: str) -> tuple[str, str]:
+        return await network_user(self, network, self._clock())
+
+    def _retire(self, client: VaultSession | SystemClient | JetStreamPool | None) -> None:
         if client is None:
             return
         task = asyncio.get_running_loop().create_task(self._close_quietly(client))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def _close_quietly(self, client: VaultSession | SystemClient) -> None:
+    async def _close_quietly(self, client: VaultSession | SystemClient | JetStreamPool) -> None:
         try:
             await client.close()
         except (EdgefarmError, OSError) as error:
@@ -114,18 +135,36 @@ async def system_user(vault: VaultCalls, now: datetime) -> tuple[str, str]:
         raise NatsUnavailable(
             "NATS cannot be used yet: Vault holds no operator. Run `python -m reconciler bootstrap` once."
         )
+    return await _sign_user(vault, operator["systemAccount"], key, _SYSTEM_KEY_VERSION, now)
+
+
+async def network_user(vault: VaultCalls, network: str, now: datetime) -> tuple[str, str]:
+    """A new user of a network's account that may manage its streams, as JWT and seed, made in the same way.
+
+    Raises NatsUnavailable while the network has no account.
+    """
+    account, key = await together(
+        vault.call(Vault.key, names.account_key(network)), vault.call(Vault.key, names.controller_key(network))
+    )
+    if account is None or key is None:
+        raise NatsUnavailable(f"The network {network} has no account in NATS yet.")
+    public = nkeys.encode_public(nkeys.Prefix.ACCOUNT, account.versions[_IDENTITY_VERSION].public_key)
+    return await _sign_user(vault, public, key, max(key.versions), now)
+
+
+async def _sign_user(vault: VaultCalls, account: str, key: TransitKey, version: int, now: datetime) -> tuple[str, str]:
     user = nkeys.generate_user()
     claims = user_claims(
         name="edgefarm-network-reconciler",
         subject=user.public,
-        issuer=nkeys.encode_public(nkeys.Prefix.ACCOUNT, key.versions[_SYSTEM_KEY_VERSION].public_key),
-        account=operator["systemAccount"],
+        issuer=nkeys.encode_public(nkeys.Prefix.ACCOUNT, key.versions[version].public_key),
+        account=account,
         jti=secrets.token_hex(16),
         issued_at=int(now.timestamp()),
         expires_at=int((now + _USER_LIFETIME).timestamp()),
     )
     data = jwt.signing_input(claims)
-    signature = await vault.call(Vault.sign, key.name, _SYSTEM_KEY_VERSION, data)
+    signature = await vault.call(Vault.sign, key.name, version, data)
     return jwt.assemble(data, signature), user.seed
 
 
@@ -147,6 +186,22 @@ class _CountedSystem:
     async def delete(self, delete_claims_jwt: str) -> None:
         self._metrics.nats_request("delete")
         await self._system.delete(delete_claims_jwt)
+
+    async def leafs(self) -> Sequence[LeafOnHub]:
+        self._metrics.nats_request("leafs")
+        return await self._system.leafs()
+
+
+class _CountedJetStream:
+    """Counts the requests to the JetStream API, by their kind."""
+
+    def __init__(self, jetstream: JetStream, metrics: Metrics) -> None:
+        self._jetstream = jetstream
+        self._metrics = metrics
+
+    async def request(self, domain: str, api: str, body: Mapping[str, Any] | None = None) -> JetStreamAnswer:
+        self._metrics.nats_request(".".join(api.split(".")[:2]))
+        return await self._jetstream.request(domain, api, body)
 
 
 def _waiting(what: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 import structlog
 
 from reconciler.configuration import Configuration
-from reconciler.ports import Kind, Kube, NatsSystem, Object
+from reconciler.ports import JetStream, Kind, Kube, LeafOnHub, LeafView, NatsSystem, Object
 from reconciler.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ class Controller(Protocol):
 
 #: From the old and the new object (one of them may be None; equal ones at a resync) to the keys of their roots.
 Mapper = Callable[[Object | None, Object | None], Iterable[Key]]
+#: From leaf connections that have come, gone, or changed their round trip to the keys of their roots; empty: anything
+#: may have changed.
+LeafMapper = Callable[[Sequence[LeafOnHub]], Iterable[Key]]
 #: From an object to the values under which an index finds it.
 Indexer = Callable[[Object], Iterable[str]]
 
@@ -79,11 +82,13 @@ class Watch:
 
 @dataclass(frozen=True)
 class Registration:
-    """A controller and what wakes it: its watches, and keys that are due at the start and at every resync anyway."""
+    """A controller and what wakes it: its watches, keys that are due at the start and at every resync anyway, and
+    leafs that come and go."""
 
     controller: Controller
     watches: Sequence[Watch]
     always: Sequence[Key] = ()
+    leafs: LeafMapper | None = None
 
 
 class Store(Protocol):
@@ -141,7 +146,11 @@ class Context:
     vault: VaultCalls
     #: The client of the configuration in force; raises NatsUnavailable while there is none.
     nats: Callable[[], NatsSystem]
+    #: The JetStream API of a network's account, by the network's name; raises NatsUnavailable likewise.
+    jetstream: Callable[[str], JetStream]
     events: Recorder
     clock: Callable[[], datetime]
     settings: Settings
     log: structlog.stdlib.BoundLogger
+    #: The leafs as the hub sees them; asking costs nothing, because one poll serves all controllers.
+    leafs: Callable[[], LeafView] = LeafView

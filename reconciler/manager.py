@@ -13,7 +13,7 @@ from edgefarm.errors import Conflict, EdgefarmError, Refused, Unavailable
 from reconciler.context import Key, Registration, Watch
 from reconciler.informers import Informers
 from reconciler.metrics import Metrics
-from reconciler.ports import Object
+from reconciler.ports import LeafOnHub, Object
 from reconciler.queue import WorkQueue
 from reconciler.watch import Handler, Informer, Source
 
@@ -65,6 +65,17 @@ class Manager:
             handle = self._handler(watch)
             for obj in informer.store.list():
                 handle(obj, obj)
+
+    def leafs_changed(self, leafs: Sequence[LeafOnHub]) -> None:
+        """Have the roots looked at that these leaf connections concern; none: whatever has to do with leafs."""
+        for name, registration in self._registrations.items():
+            if registration.leafs is None:
+                continue
+            try:
+                for key in registration.leafs(leafs):
+                    self._queue.add(key)
+            except Exception:  # noqa: BLE001 (boundary: one controller's bug must not stop the others)
+                self._log.exception("leafs could not be mapped to their roots", controller=name)
 
     async def run(self, workers: int) -> None:
         """Work until cancelled; the stores must be synced."""

@@ -114,16 +114,34 @@ class AccountOnServer:
 
 @dataclass(frozen=True)
 class LeafOnHub:
-    """A leaf connection as a server of the hub sees it: `name` is the leaf's server name (its JetStream domain),
-    `account` the account that it is bound to, `rtt` the round trip in seconds."""
+    """A leaf connection as a server of the hub sees it; a leaf has one in its network, and one in the system account.
+
+    `name` is the leaf's server name (its JetStream domain), `account` the account that it is bound to, `rtt` the round
+    trip in seconds (0: not measured yet). `connection` names this connection among all of the hub: a leaf that has
+    reconnected has another one. `listening`: whether subscriptions of the leaf have arrived, so that it hears us.
+    """
 
     account: str
     name: str
     rtt: float
+    connection: str
+    listening: bool
 
 
-#: Told the account and the server name of each leaf that has connected to the hub, in either of its two accounts.
-LeafListener = Callable[[str, str], None]
+@dataclass(frozen=True)
+class LeafView:
+    """The leaf connections when the hub was last asked; `problem` says why there is no answer (empty: there is one)."""
+
+    leafs: tuple[LeafOnHub, ...] = ()
+    problem: str = "the hub has not been asked yet"
+
+    @property
+    def known(self) -> bool:
+        return not self.problem
+
+
+#: Called when a leaf has perhaps come or gone, or when its coming and going could have been missed.
+LeafListener = Callable[[], None]
 
 
 class NatsSystem(Protocol):

@@ -21,6 +21,7 @@ from reconciler.election import Candidate, LeaderElection, LeaseLostError
 from reconciler.events import EventRecorder
 from reconciler.health import HealthServer, Page
 from reconciler.informers import Informers
+from reconciler.leaf_monitor import LeafMonitor
 from reconciler.manager import Manager
 from reconciler.metrics import CONTENT_TYPE, Metrics
 from reconciler.queue import WorkQueue
@@ -47,6 +48,8 @@ class Process:
         self._events = EventRecorder(kube, settings.pod_name, clock=_now, log=log)
         self._source = ConfigurationSource(metrics, log=log)
         self._connections = Connections(settings.vault_token_file, clock=_now, metrics=metrics, log=log)
+        self._leafs = LeafMonitor(self._connections.nats, self._has_leafs, log=log)
+        self._connections.on_leafs(self._leafs.look_soon)
         self._queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later, chance)
         self._manager = Manager(self._informers, self._queue, resync=self._resync, metrics=metrics, log=log)
         identity = f"{settings.pod_name}_{secrets.token_hex(4)}"
@@ -89,16 +92,19 @@ class Process:
             configuration=lambda: self._source.current,
             vault=self._connections,
             nats=self._connections.nats,
+            jetstream=self._connections.jetstream,
             events=self._events,
             clock=_now,
             settings=self.settings,
             log=self._log,
+            leafs=lambda: self._leafs.view,
         )
         # Before the controllers' own handlers, so that they find the new configuration in force.
         self._informers.informer(configuration_source(self.settings.namespace)).add_handler(self._source.changed)
         self._source.on_applied(self._connections.apply)
         self._source.on_applied(lambda _: self._manager.enqueue_all())
         self._manager.register([build(context) for build in builders])
+        self._leafs.add_handler(self._manager.leafs_changed)
 
     async def _listen(self) -> None:
         host, port = self.settings.health_host, self.settings.health_port
@@ -116,6 +122,7 @@ class Process:
             if self._source.current is None:
                 self._log.info("waiting", reason=self._source.summary)
             group.create_task(self._manager.run(self.settings.workers))
+            group.create_task(self._leafs.run())
 
     async def _drain(self) -> None:
         self._log.info("stopping")
@@ -147,6 +154,9 @@ class Process:
             return Page.text(f"not ready: waiting for Kubernetes to list {', '.join(unsynced)}", ok=False)
         role = "leading" if self._election.leading else "standing by"
         return Page.text(f"ready, {role}: {self._source.summary}")
+
+    def _has_leafs(self) -> bool:
+        return self._source.current is not None and bool(self._source.current.nats.leaf_urls)
 
     def _resync(self) -> timedelta:
         return self._source.current.resync if self._source.current else _DEFAULT_RESYNC

@@ -11,6 +11,9 @@ from edgefarm.nats.subscriptions import Subscriptions, enforceable
 
 #: Where replies and JetStream acknowledgements arrive; Dapr's NATS client cannot be given another prefix.
 INBOX: Final = "_INBOX.>"
+#: Where the hub answers the reconciler in the system account. Leafs see which reply subject a changed account JWT is
+#: sent with; they may not publish there, so they can neither forge the hub's answer nor spend their uplinks on one.
+CONTROLLER_INBOX: Final = "_CONTROLLER"
 _EVERYTHING: Final = ">"
 _UNLIMITED: Final = -1
 
@@ -50,7 +53,12 @@ SYSTEM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(
         "$SYS.REQ.CLAIMS.UPDATE",
         "$SYS.REQ.SERVER.PING.LEAFZ",
     ),
-    sub_allow=("$SYS.ACCOUNT.*.LEAFNODE.CONNECT", INBOX),
+    # Who comes and goes in the system account itself: leafs. LEAFNODE.CONNECT is sent only between gateways.
+    sub_allow=(
+        "$SYS.ACCOUNT.{{account-subject()}}.CONNECT",
+        "$SYS.ACCOUNT.{{account-subject()}}.DISCONNECT",
+        f"{CONTROLLER_INBOX}.>",
+    ),
 )
 
 #: What a leaf may do in the system account: look up account JWTs, and be told of changed ones.

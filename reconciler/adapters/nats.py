@@ -11,13 +11,15 @@ import contextlib
 import json
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
 from edgefarm.errors import NatsRefused, NatsUnavailable
+from edgefarm.nats import jwt
+from reconciler.adapters.leafz import leafs_in
 from reconciler.adapters.natsconnection import Connection, ConnectionLostError, Enough, check_url, wants_tls
-from reconciler.ports import AccountOnServer
+from reconciler.ports import AccountOnServer, LeafListener, LeafOnHub
 
 #: Gives a user JWT and its seed for a user of the system account; called at each login, so both are always fresh.
 CredentialProvider = Callable[[], Awaitable[tuple[str, str]]]
@@ -26,6 +28,9 @@ _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 _DELETE: Final = "$SYS.REQ.CLAIMS.DELETE"
 _LIST: Final = "$SYS.REQ.CLAIMS.LIST"
 _LOOKUP: Final = "$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP"
+_LEAFZ: Final = "$SYS.REQ.SERVER.PING.LEAFZ"
+#: Clients and leafs that come and go in an account, each server telling of its own.
+_COMING_AND_GOING: Final = ("$SYS.ACCOUNT.{}.CONNECT", "$SYS.ACCOUNT.{}.DISCONNECT")
 
 #: Seconds after the last answer to CLAIMS.LIST before we believe that no further server will answer.
 _QUIET: Final = 0.3
@@ -47,8 +52,12 @@ class SystemClient:
         *,
         ca_bundle: str | None = None,
         timeout: float = 5.0,
+        on_leafs: LeafListener | None = None,
     ) -> None:
         """`ca_bundle` is PEM text (None: the system's roots); `timeout` is in seconds, for each login and answer.
+
+        `on_leafs` is called while we are logged in, when a leaf comes or goes, and after each login, before which some
+        may have done so unnoticed.
 
         ValueError when there is no URL or one of them cannot be read.
         """
@@ -60,6 +69,7 @@ class SystemClient:
         self._credentials = credentials
         self._tls = ssl.create_default_context(cadata=ca_bundle) if ca_bundle or wants_tls(urls) else None
         self._timeout = timeout
+        self._on_leafs = on_leafs
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._servers: Mapping[str, str] = {}
@@ -93,6 +103,13 @@ class SystemClient:
             return [AccountOnServer(name, stored[0]) for name in sorted(expected.values())]
         return _attribute(stored, account, await self._list())
 
+    async def leafs(self) -> Sequence[LeafOnHub]:
+        """All leaf connections of all servers of the hub; NatsUnavailable when one of these does not tell."""
+        expected = (await self._known_servers()).keys()
+        answers = await self._ask(_LEAFZ, b"", lambda got: expected <= _servers_of(got))
+        await self._check_all_answered(_servers_of(answers), expected)
+        return [leaf for data in answers for leaf in leafs_in(data)]
+
     async def servers(self) -> Sequence[str]:
         """Names of the servers that run a full resolver, asked anew."""
         return sorted((await self._known_servers(refresh=True)).values())
@@ -118,7 +135,9 @@ class SystemClient:
         refusals = sorted({f"{answer.name}: {answer.error}" for answer in answers if answer.error is not None})
         if refusals:
             raise NatsRefused(f"NATS refused the account claims ({'; '.join(refusals)}).")
-        answered = {answer.server for answer in answers}
+        await self._check_all_answered({answer.server for answer in answers}, expected)
+
+    async def _check_all_answered(self, answered: Set[str], expected: Set[str]) -> None:
         if not expected <= answered:
             # A server that has left cannot answer; one that is still there must.
             now = await self._known_servers(refresh=True)
@@ -162,16 +181,23 @@ class SystemClient:
             if self._connection is None or self._connection.lost:
                 self._connection = await self._connect()
                 self._servers_until = 0.0
+                if self._on_leafs is not None:
+                    self._on_leafs()
             return self._connection
 
     async def _connect(self) -> Connection:
         problems = []
         for url in self._urls:
-            jwt, seed = await self._credentials()
+            token, seed = await self._credentials()
             try:
-                return await Connection.open(url, jwt, seed, self._tls, self._timeout)
+                connection = await Connection.open(url, token, seed, self._tls, self._timeout)
             except NatsUnavailable as error:
                 problems.append(str(error))
+                continue
+            if self._on_leafs is not None:
+                account = jwt.decode(token)["nats"]["issuer_account"]
+                await connection.listen((subject.format(account) for subject in _COMING_AND_GOING), self._on_leafs)
+            return connection
         raise NatsUnavailable(" ".join(problems))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import itertools
 import secrets
 import ssl
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from nats.aio.msg import Msg
 
 from edgefarm.errors import NatsRefused, NatsUnavailable
 from edgefarm.nats import nkeys
+from edgefarm.nats.templates import CONTROLLER_INBOX
 
 #: Seconds between pings; a peer that misses two is given up.
 _PING_INTERVAL: Final = 15
@@ -41,8 +41,7 @@ class Connection:
         self._patience = patience
         self._client = Client()
         self._last_error: Exception | None = None
-        self._inbox = f"_INBOX.{secrets.token_hex(11)}"
-        self._numbers = itertools.count()
+        self._inbox = f"{CONTROLLER_INBOX}.{secrets.token_hex(16)}"
         self._waiting: dict[str, asyncio.Queue[Msg | None]] = {}
 
     @classmethod
@@ -83,7 +82,8 @@ class Connection:
         seconds have passed since the last one."""
         if self.lost:
             raise ConnectionLostError
-        reply = f"{self._inbox}.{next(self._numbers)}"
+        # At random, because others than the server that is asked may see where its answer goes.
+        reply = f"{self._inbox}.{secrets.token_hex(16)}"
         queue = self._waiting[reply] = asyncio.Queue()
         answers: list[bytes] = []
         try:
@@ -108,6 +108,18 @@ class Connection:
         finally:
             del self._waiting[reply]
         return answers
+
+    async def listen(self, subjects: Iterable[str], heard: Callable[[], None]) -> None:
+        """Call `heard` for every message on these subjects; one that we may not subscribe to stays silent."""
+
+        async def receive(_: Msg) -> None:
+            heard()
+
+        try:
+            for subject in subjects:
+                await self._client.subscribe(subject, cb=receive)
+        except nats.errors.Error as error:
+            raise ConnectionLostError from error
 
     async def close(self) -> None:
         """End it; a peer that does not say goodbye is not waited for."""

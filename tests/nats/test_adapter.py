@@ -15,7 +15,7 @@ import nats.errors
 import pytest
 
 from edgefarm.errors import NatsRefused, NatsUnavailable
-from edgefarm.nats.templates import PermissionTemplate
+from edgefarm.nats.templates import CONTROLLER_INBOX, PermissionTemplate
 from localcluster.process import free_port
 from localcluster.stack import Authority
 from reconciler.adapters.nats import SystemClient
@@ -281,10 +281,11 @@ async def test_a_user_outside_of_the_system_account_is_told_so(hub: Hub, system:
 
 @pytest.mark.parametrize("subject", ["$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "$SYS.REQ.SERVER.X.RELOAD"])
 async def test_the_reconcilers_own_user_may_do_no_more_than_manage_accounts(hub: Hub, subject: str) -> None:
-    async with await Connection.open(hub.url, hub.authority, await hub.operator.system_credentials()) as connection:
+    credentials, inbox = await hub.operator.system_credentials(), f"{CONTROLLER_INBOX}.test".encode()
+    async with await Connection.open(hub.url, hub.authority, credentials, inbox_prefix=inbox) as connection:
         with pytest.raises((nats.errors.TimeoutError, nats.errors.NoRespondersError)):
             await connection.client.request(subject, b"", timeout=0.3)
-        assert any("permissions violation" in error.lower() for error in connection.errors)
+        assert any(f'permissions violation for publish to "{subject.lower()}"' in e.lower() for e in connection.errors)
 
 
 async def test_every_server_of_a_cluster_is_asked(cluster: Hub, three: SystemClient) -> None:

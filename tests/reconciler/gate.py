@@ -11,7 +11,7 @@ from edgefarm.errors import NatsUnavailable, VaultUnavailable
 from edgefarm.vault import Vault
 from reconciler.adapters.kube import KubeClient
 from reconciler.adapters.nats import SystemClient
-from reconciler.ports import AccountOnServer, Kind, Object, WatchEvent
+from reconciler.ports import AccountOnServer, Kind, LeafOnHub, Object, WatchEvent
 from reconciler.vault_session import VaultSession
 
 P = ParamSpec("P")
@@ -127,3 +127,7 @@ class GatedNats:
     async def delete(self, delete_claims_jwt: str) -> None:
         self._gate.enter("nats", "delete", write=True)
         await self._system.delete(delete_claims_jwt)
+
+    async def leafs(self) -> Sequence[LeafOnHub]:
+        self._gate.enter("nats", "leafs", write=False)
+        return await self._system.leafs()
