@@ -17,6 +17,7 @@ from typing import Final
 
 from edgefarm.errors import NatsRefused, NatsUnavailable
 from edgefarm.nats import jwt
+from edgefarm.nats.templates import CONTROLLER_INBOX
 from reconciler.adapters.leafz import leafs_in
 from reconciler.adapters.natsconnection import Connection, ConnectionLostError, Enough, check_url, wants_tls
 from reconciler.ports import AccountOnServer, LeafListener, LeafOnHub
@@ -190,7 +191,7 @@ class SystemClient:
         for url in self._urls:
             token, seed = await self._credentials()
             try:
-                connection = await Connection.open(url, token, seed, self._tls, self._timeout)
+                connection = await Connection.open(url, token, seed, self._tls, self._timeout, inbox=CONTROLLER_INBOX)
             except NatsUnavailable as error:
                 problems.append(str(error))
                 continue

@@ -17,7 +17,6 @@ from nats.aio.msg import Msg
 
 from edgefarm.errors import NatsRefused, NatsUnavailable
 from edgefarm.nats import nkeys
-from edgefarm.nats.templates import CONTROLLER_INBOX
 
 #: Seconds between pings; a peer that misses two is given up.
 _PING_INTERVAL: Final = 15
@@ -36,18 +35,20 @@ class Connection:
     """One login, from which requests with many answers can be made. nats-py may not reconnect it by itself: it would
     use the same credentials again, and it gives up for good when they have expired."""
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float, inbox: str) -> None:
         self.lost = False
         self._patience = patience
         self._client = Client()
         self._last_error: Exception | None = None
-        self._inbox = f"{CONTROLLER_INBOX}.{secrets.token_hex(16)}"
+        self._inbox = f"{inbox}.{secrets.token_hex(16)}"
         self._waiting: dict[str, asyncio.Queue[Msg | None]] = {}
 
     @classmethod
-    async def open(cls, url: str, jwt: str, seed: str, tls: ssl.SSLContext | None, patience: float) -> Connection:
-        """Log in within `patience` seconds, else raise NatsUnavailable."""
-        connection = cls(patience)
+    async def open(
+        cls, url: str, jwt: str, seed: str, tls: ssl.SSLContext | None, patience: float, *, inbox: str = "_INBOX"
+    ) -> Connection:
+        """Log in within `patience` seconds, else raise NatsUnavailable. Answers come to subjects below `inbox`."""
+        connection = cls(patience, inbox)
         options: dict[str, Any] = {
             "servers": [url],
             "name": "edgefarm-network reconciler",
