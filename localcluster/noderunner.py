@@ -15,17 +15,18 @@ from localcluster.client import CONFIG_MAPS, NODES, PODS, SECRETS, SERVICES, Cli
 from localcluster.events import EventRecorder
 from localcluster.informer import Informer
 from localcluster.network.clients import Clients
-from localcluster.network.services import ServiceProxy
+from localcluster.network.services import ServiceProxy, is_served
 from localcluster.network.uplinks import Uplink, Uplinks
 from localcluster.node import kubelet
 from localcluster.node.addresses import AddressBlock
 from localcluster.node.container import Container, Timing
 from localcluster.node.images import IMAGES
 from localcluster.node.launcher import Launcher
-from localcluster.node.pod import PodWorker, Runtime
+from localcluster.node.pod import PodWorker
+from localcluster.node.preparation import Runtime
 from localcluster.node.registration import Registrar
 from localcluster.node.sources import PodFacts
-from localcluster.node.spec import NodeSpec
+from localcluster.node.spec import REBOOT_ANNOTATION, NodeSpec
 
 _log = structlog.get_logger()
 _STOP_GRACE_SECONDS = 3.0
@@ -55,6 +56,7 @@ class NodeRunner:
         self._nodes = Informer(client, NODES)
         self._services = Informer(client, SERVICES)
         self._registrar = Registrar(client, settings.nodes, self._hosts, self._nodes)
+        self._boots: dict[str, str] = {}
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -72,6 +74,7 @@ class NodeRunner:
                 images={**IMAGES, **self._settings.images},
                 timing=self._settings.timing,
                 data_dir=self._settings.data_dir,
+                resolve=self._resolve,
             )
             try:
                 async with asyncio.TaskGroup() as group:
@@ -80,8 +83,11 @@ class NodeRunner:
                     for resource in (SECRETS, CONFIG_MAPS):
                         group.create_task(self._watch_sources(resource))
                     self._pods.listen(lambda pod: self._observe(pod, runtime))
-                    for informer in (self._nodes, self._pods, self._services):
+                    self._nodes.listen(self._observe_node)
+                    for informer in (self._nodes, self._services):
                         group.create_task(informer.run())
+                    await self._services.synced.wait()  # pods may name Services
+                    group.create_task(self._pods.run())
             finally:
                 await self._halt()
                 launcher.close()
@@ -97,6 +103,22 @@ class NodeRunner:
     def _serve_network(self, group: asyncio.TaskGroup, clients: Clients) -> None:
         group.create_task(ServiceProxy(self._services, self._pods, clients.locate).run())
         group.create_task(Uplinks(self._settings.uplinks, self._nodes, clients.locate).run())
+
+    def _resolve(self, service: str, namespace: str) -> str | None:
+        found = self._services.items.get((namespace, service))
+        return str(found["spec"]["clusterIP"]) if found is not None and is_served(found) else None
+
+    def _observe_node(self, node: Json) -> None:
+        """Reboot a node of ours whose annotation has another value than when it was seen first."""
+        name = node["metadata"]["name"]
+        wanted = (node["metadata"].get("annotations") or {}).get(REBOOT_ANNOTATION, "")
+        if name not in self._hosts or self._boots.setdefault(name, wanted) == wanted or not wanted:
+            return
+        self._boots[name] = wanted
+        _log.info("node reboots", node=name)
+        for worker in self._workers.values():
+            if worker.facts.node == name:
+                worker.reboot()
 
     def _container(self, namespace: str, pod: str, name: str) -> Container | None:
         found = self._pods.items.get((namespace, pod))

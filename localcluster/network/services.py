@@ -7,7 +7,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 import structlog
 
@@ -49,9 +49,9 @@ def served(services: Iterable[Json], pods: Iterable[Json]) -> dict[Address, Serv
         by_namespace[pod["metadata"]["namespace"]].append(pod)
     found = {}
     for service in services:
-        spec = service["spec"]
-        if not spec.get("selector") or not is_local_address(spec.get("clusterIP")):
+        if not is_served(service):
             continue
+        spec = service["spec"]
         slice_ = slice_of(service, by_namespace[service["metadata"]["namespace"]])
         for port, target in zip(spec.get("ports") or [], slice_["ports"], strict=True):
             endpoints = tuple(
@@ -65,9 +65,11 @@ def served(services: Iterable[Json], pods: Iterable[Json]) -> dict[Address, Serv
     return found
 
 
-def is_local_address(address: str | None) -> bool:
-    """Whether we can listen there: not for the Services of a cluster that others set up, nor for headless ones."""
-    return bool(address) and address != "None" and ":" not in str(address) and IPv4Address(address).is_loopback
+def is_served(service: Json) -> bool:
+    """Whether pods stand behind it and we can listen at its address, which lies elsewhere in a cluster of others."""
+    spec = service["spec"]
+    address = spec.get("clusterIP") or "None"
+    return bool(spec.get("selector")) and address != "None" and ip_address(address).is_loopback
 
 
 class ServiceProxy:

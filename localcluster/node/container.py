@@ -137,6 +137,27 @@ class Container:
         if self._task is not None:
             await asyncio.wait([self._task])
 
+    def crash(self) -> None:
+        """Die at once and without any hook, as in a power cut."""
+        self._stop.set()
+        if self._process is not None:
+            self._process.kill()
+        elif self._task is not None:
+            self._task.cancel()
+
+    async def ended(self) -> None:
+        """Return when nothing of it runs, after `crash`."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def renew(self) -> None:
+        """Be ready for another `launch` after it has ended, which counts as a restart when it ever ran."""
+        if "waiting" not in self.view.state:
+            self.view = replace(self.view, last_state=self.view.state, restarts=self.view.restarts + 1)
+        self._show(state={"waiting": {"reason": "PodInitializing"}}, started=False, ready=False)
+        for event in (self._stop, self.started, self.post_started):
+            event.clear()
+
     async def _run(self, restart: Restart) -> None:
         timing = self._host.timing
         backoff, clock = timing.backoff, asyncio.get_running_loop().time

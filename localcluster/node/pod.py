@@ -4,47 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-import aiohttp
 import structlog
 
-import localcluster
 from edgefarm.errors import Conflict, EdgefarmError, Refused
-from localcluster.client import PODS, Client, Json, Resource
-from localcluster.events import EventRecorder, timestamp
-from localcluster.node.container import Container, ContainerHost, Launch, Restart, Timing
-from localcluster.node.images import entrypoint, resolve_program
-from localcluster.node.launcher import Command, Launcher
-from localcluster.node.probes import ProbeTarget
-from localcluster.node.rewrite import Rewriter, expand
-from localcluster.node.sources import EnvironmentReader, MissingSource, PodFacts
+from localcluster.client import PODS, Json, Resource
+from localcluster.events import timestamp
+from localcluster.node.container import Container, ContainerHost, Launch, Restart
+from localcluster.node.preparation import Preparation, Runtime
+from localcluster.node.sources import MissingSource, PodFacts
 from localcluster.node.status import PodView, pod_status
 from localcluster.node.volumes import PodVolumes, VolumePlaces
 
-_REPOSITORY: Final = Path(localcluster.__file__).resolve().parent.parent
-_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RETRY_SECONDS: Final = 1.0
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What all pods of a node runner share."""
-
-    client: Client
-    launcher: Launcher
-    session: aiohttp.ClientSession
-    recorder: EventRecorder
-    images: Mapping[str, Sequence[str]]
-    timing: Timing
-    data_dir: Path
 
 
 class PodWorker:
@@ -55,14 +30,14 @@ class PodWorker:
         self.facts = facts
         self._runtime = runtime
         self._name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-        self._folder = runtime.data_dir / "pods" / pod["metadata"]["uid"]
+        folder = runtime.data_dir / "pods" / pod["metadata"]["uid"]
         places = VolumePlaces(
-            pod=self._folder,
+            pod=folder,
             node_root=runtime.data_dir / "nodes" / facts.node,
             claims=runtime.data_dir / "claims",
         )
         self._volumes = PodVolumes(runtime.client, pod, facts, places)
-        self._environment = EnvironmentReader(runtime.client, facts)
+        self._preparation = Preparation(runtime, facts, self._volumes, folder)
         host = ContainerHost(runtime.launcher, runtime.timing, self._prepare, self._changed, self._warn)
         self._init = self._containers("initContainers", "initContainerStatuses", host)
         self._main = self._containers("containers", "containerStatuses", host)
@@ -70,8 +45,8 @@ class PodWorker:
         self._outcome = ""
         self._start_time = timestamp()
         self._dirty = asyncio.Event()
-        self._deleted = asyncio.Event()
-        self._gone = False
+        self._interrupted = asyncio.Event()
+        self._deleted = self._gone = self._crashed = False
         self._volumes_made = asyncio.Event()
         self._volumes_stale = asyncio.Event()
 
@@ -79,16 +54,25 @@ class PodWorker:
         """Take note of the object's present state."""
         self.pod = pod
         if pod["metadata"].get("deletionTimestamp"):
-            self._deleted.set()
+            self._delete()
 
     def vanish(self) -> None:
         """Take note that the object is gone."""
         self._gone = True
-        self._deleted.set()
+        self._delete()
+
+    def reboot(self) -> None:
+        """The node lost its power and has it again: everything dies at once, and what may restart begins anew."""
+        if self._outcome:
+            return
+        for container in self._all:
+            container.crash()
+        self._crashed = True
+        self._interrupted.set()
 
     def container(self, name: str) -> Container | None:
         """The container or init container of this name."""
-        return next((entry for entry in (*self._init, *self._main) if entry.view.name == name), None)
+        return next((entry for entry in self._all if entry.view.name == name), None)
 
     def source_changed(self, resource: Resource, name: str) -> None:
         """A ConfigMap or Secret of the pod's namespace changed."""
@@ -100,8 +84,13 @@ class PodWorker:
         helpers = [asyncio.create_task(self._write_status()), asyncio.create_task(self._keep_volumes())]
         lifecycle = asyncio.create_task(self._live())
         try:
-            await self._deleted.wait()
-            await _cancel(lifecycle)
+            while not self._deleted:
+                await self._interrupted.wait()
+                self._interrupted.clear()
+                await _cancel(lifecycle)
+                if self._crashed and not self._deleted:
+                    self._crashed = False
+                    lifecycle = asyncio.create_task(self._recover())
             await self._stop_containers(self._grace())
         finally:
             await _cancel(lifecycle, *helpers)
@@ -111,6 +100,14 @@ class PodWorker:
     async def halt(self, grace: float) -> None:
         """Stop all containers because the node stops; the object stays."""
         await self._stop_containers(grace)
+
+    def _delete(self) -> None:
+        self._deleted = True
+        self._interrupted.set()
+
+    @property
+    def _all(self) -> list[Container]:
+        return [*self._init, *self._main]
 
     def _containers(self, key: str, status_key: str, host: ContainerHost) -> list[Container]:
         # A pod that ran here before (a restarted runner) goes on counting, as after the reboot of a node.
@@ -143,6 +140,18 @@ class PodWorker:
             await container.post_started.wait()
         codes = [await container.finished() for container in self._main]
         await self._finish("Failed" if any(codes) else "Succeeded")
+
+    async def _recover(self) -> None:
+        """As a kubelet after a power cut; it needs no API server, unless the pod had not got what it needs before."""
+        await asyncio.gather(*(container.ended() for container in self._all))
+        if self.pod["spec"].get("restartPolicy") == "Never":
+            await self._finish("Failed")
+            return
+        self._volumes.lose_memory()
+        for container in self._all:
+            container.renew()
+        self._initialized = False
+        await self._live()
 
     async def _finish(self, outcome: str) -> None:
         await self._stop_sidecars(self._grace())
@@ -194,6 +203,9 @@ class PodWorker:
             else:
                 return
 
+    async def _prepare(self, spec: Json) -> Launch:
+        return await self._preparation.prepare(self.pod, spec)
+
     # -- status ------------------------------------------------------------------------------------------------------
 
     def _changed(self) -> None:
@@ -233,59 +245,6 @@ class PodWorker:
                 _log.info("pod status not written", pod=self._name, error=str(error))
                 self._dirty.set()
                 await asyncio.sleep(0.5)
-
-    # -- containers --------------------------------------------------------------------------------------------------
-
-    async def _prepare(self, spec: Json) -> Launch:
-        program = entrypoint(spec.get("image", ""), self._runtime.images)  # refuses an unknown image in any case
-        argv = list(spec.get("command") or program) + list(spec.get("args") or [])
-        rewrite = Rewriter(self._volumes.mounts(spec), self.facts.pod_ip)
-        home = self._folder / "containers" / spec["name"]
-        home.mkdir(parents=True, exist_ok=True)
-        env = self._base_environment(home)
-        for name, value in await self._environment.read(self.pod, spec):
-            env[name] = rewrite(expand(value, env))
-        metadata = self.pod["metadata"]
-        command = Command(
-            name=f"{self._name}/{spec['name']}",
-            argv=tuple(resolve_program([rewrite(expand(part, env)) for part in argv])),
-            env=env,
-            cwd=_working_directory(spec, rewrite, home),
-            log=self._runtime.data_dir / "logs" / f"{metadata['namespace']}_{metadata['name']}_{spec['name']}.log",
-            node=self.facts.node,
-        )
-
-        async def execute(argv: list[str], seconds: float) -> str | None:
-            beside = Command(
-                name=f"{command.name} (exec)",
-                argv=tuple(resolve_program([rewrite(part) for part in argv])),
-                env=env,
-                cwd=command.cwd,
-                log=home / ".exec.log",
-                node=self.facts.node,
-            )
-            return await self._runtime.launcher.run(beside, seconds)
-
-        ports = {port["name"]: port["containerPort"] for port in spec.get("ports") or [] if "name" in port}
-        return Launch(command, ProbeTarget(self._runtime.session, self.facts.pod_ip, ports, rewrite, execute))
-
-    def _base_environment(self, home: Path) -> dict[str, str]:
-        connection = self._runtime.client.connection
-        return {
-            "PATH": f"{Path(sys.executable).parent}:{_SYSTEM_PATH}",
-            "HOME": str(home),
-            "HOSTNAME": self.pod["spec"].get("hostname") or self.pod["metadata"]["name"],
-            "PYTHONPATH": str(_REPOSITORY),
-            "PYTHONUNBUFFERED": "1",
-            "KUBERNETES_SERVICE_HOST": connection.host,
-            "KUBERNETES_SERVICE_PORT": str(connection.port),
-        }
-
-
-def _working_directory(spec: Json, rewrite: Rewriter, home: Path) -> Path:
-    wanted = spec.get("workingDir")
-    real = Path(rewrite(wanted)) if wanted else home
-    return real if os.path.isdir(real) else home
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

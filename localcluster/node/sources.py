@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgefarm.errors import KubernetesUnavailable
 from localcluster.client import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, Client, Json, Resource
 
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
@@ -94,14 +95,24 @@ def field(pod: Json, path: str, facts: PodFacts) -> str:
 
 
 class EnvironmentReader:
-    """Resolves `env` and `envFrom` of containers of one pod."""
+    """Resolves `env` and `envFrom` of containers of one pod; what was read serves on while no API server answers."""
 
     def __init__(self, client: Client, facts: PodFacts) -> None:
         self._client = client
         self._facts = facts
+        self._known: dict[str, list[tuple[str, str]]] = {}
 
     async def read(self, pod: Json, container: Json) -> list[tuple[str, str]]:
         """The variables in order, before any expansion; raise MissingSource for a reference to nothing."""
+        name = container["name"]
+        try:
+            self._known[name] = await self._read(pod, container)
+        except KubernetesUnavailable:
+            if name not in self._known:
+                raise
+        return self._known[name]
+
+    async def _read(self, pod: Json, container: Json) -> list[tuple[str, str]]:
         variables: list[tuple[str, str]] = []
         for source in container.get("envFrom") or []:
             variables += await self._all_of(pod, source)

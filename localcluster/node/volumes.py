@@ -91,6 +91,14 @@ class PodVolumes:
             mounts[mount["mountPath"]] = str(real)
         return mounts
 
+    def lose_memory(self) -> None:
+        """Empty what a power cut empties: emptyDirs in memory."""
+        for volume in self._volumes:
+            if (volume.get("emptyDir") or {}).get("medium") == "Memory":
+                path = self._path(volume)
+                shutil.rmtree(path, ignore_errors=True)
+                path.mkdir(parents=True)
+
     def remove(self) -> None:
         """Delete everything that goes with the pod."""
         shutil.rmtree(self._places.pod, ignore_errors=True)

@@ -9,7 +9,7 @@ from edgefarm.errors import EdgefarmError
 from localcluster.client import DAEMON_SETS, NODES, PODS, Json, Resource
 from localcluster.informer import Key
 from localcluster.workloads.controller import Cluster, Controller, Retry
-from localcluster.workloads.placement import DAEMON_TOLERATIONS, misfit
+from localcluster.workloads.placement import daemon_tolerations, may_stay, misfit
 from localcluster.workloads.pods import (
     is_active,
     is_controlled_by,
@@ -18,6 +18,7 @@ from localcluster.workloads.pods import (
     random_suffix,
     template_hash,
 )
+from localcluster.workloads.rollout import share
 
 _REVISION_LABEL: Final = "controller-revision-hash"
 
@@ -47,31 +48,36 @@ class DaemonSetController(Controller):
         if daemon_set is None or "deletionTimestamp" in daemon_set["metadata"]:
             return
         template = daemon_set["spec"]["template"]
-        spec = {**template["spec"], "tolerations": [*(template["spec"].get("tolerations") or []), *DAEMON_TOLERATIONS]}
+        spec = {**template["spec"], "tolerations": daemon_tolerations(template["spec"])}
         nodes, _ = await self.client.list(NODES)
         fitting = {node["metadata"]["name"] for node in nodes if not misfit(spec, node)}
+        staying = {node["metadata"]["name"] for node in nodes if may_stay(spec, node)}
         pods = [pod for pod in (await self.client.list(PODS, namespace))[0] if is_controlled_by(pod, daemon_set)]
         revision = template_hash(template)
         try:
-            await self._place(daemon_set, {**template, "spec": spec}, fitting, pods, revision)
-            await self._replace(daemon_set, pods, revision)
+            served = await self._clear(pods, staying)
+            await self._place(daemon_set, {**template, "spec": spec}, fitting - served, pods)
+            for pod in to_replace(daemon_set["spec"], len(fitting), pods, revision):
+                await self._delete(pod)
         finally:
             await self._write_status(daemon_set, fitting, pods, revision)
 
-    async def _place(
-        self, daemon_set: Json, template: Json, fitting: set[str], pods: list[Json], revision: str
-    ) -> None:
-        """Create what is missing on fitting nodes; delete pods elsewhere, double ones and those that are over."""
+    async def _clear(self, pods: list[Json], staying: set[str]) -> set[str]:
+        """Delete pods on nodes where they must not stay, double ones and those that are over; the nodes served."""
         served: set[str] = set()
         for pod in pods:
             node = pod["spec"].get("nodeName")
-            if not is_active(pod) or node not in fitting or node in served:
+            if not is_active(pod) or node not in staying or node in served:
                 await self._delete(pod)
             served.add(node)
-        metadata = daemon_set["metadata"]
-        for node in sorted(fitting - served):
+        return served
+
+    async def _place(self, daemon_set: Json, template: Json, missing: set[str], pods: list[Json]) -> None:
+        """Create a pod on each of these nodes, and add it to `pods`."""
+        metadata, labels = daemon_set["metadata"], {_REVISION_LABEL: template_hash(daemon_set["spec"]["template"])}
+        for node in sorted(missing):
             name = f"{metadata['name'][:57]}-{random_suffix(os.urandom(5))}"
-            pod = pod_from(template, daemon_set, name, {_REVISION_LABEL: revision})
+            pod = pod_from(template, daemon_set, name, labels)
             pod["spec"]["nodeName"] = node
             try:
                 pods.append(await self.client.create(PODS, pod, metadata["namespace"]))
@@ -79,19 +85,6 @@ class DaemonSetController(Controller):
                 message = f"Error creating: {error}"
                 await self.cluster.recorder.record(daemon_set, "FailedCreate", message, warning=True)
                 raise Retry from error
-
-    async def _replace(self, daemon_set: Json, pods: list[Json], revision: str) -> None:
-        """Rolling update, one node at a time: the next outdated pod goes when all others are ready."""
-        if daemon_set["spec"].get("updateStrategy", {}).get("type") == "OnDelete":
-            return
-        outdated = [
-            pod for pod in pods if is_active(pod) and pod["metadata"]["labels"].get(_REVISION_LABEL) != revision
-        ]
-        broken = [pod for pod in outdated if not is_ready(pod)]
-        for pod in broken:
-            await self._delete(pod)
-        if outdated and not broken and all(is_ready(pod) for pod in pods):
-            await self._delete(outdated[0])
 
     async def _delete(self, pod: Json) -> None:
         metadata = pod["metadata"]
@@ -116,3 +109,18 @@ class DaemonSetController(Controller):
             await self.client.patch(
                 DAEMON_SETS, metadata["name"], {"status": status}, metadata["namespace"], subresource="status"
             )
+
+
+def to_replace(spec: Json, wanted: int, pods: list[Json], revision: str) -> list[Json]:
+    """The outdated pods that a rolling update deletes now: those that serve nobody, and ready ones while few are away.
+
+    How many of the `wanted` pods may be away is `maxUnavailable`; surging, which needs 0 there, is not done.
+    """
+    strategy = spec.get("updateStrategy") or {}
+    if strategy.get("type") == "OnDelete":
+        return []
+    allowed = share((strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1), wanted, up=True) or 1
+    outdated = [pod for pod in pods if is_active(pod) and pod["metadata"]["labels"].get(_REVISION_LABEL) != revision]
+    away = wanted - sum(map(is_ready, pods))
+    ready = [pod for pod in outdated if is_ready(pod)]
+    return [pod for pod in outdated if not is_ready(pod)] + ready[: max(0, allowed - away)]

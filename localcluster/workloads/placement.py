@@ -9,8 +9,7 @@ from localcluster.client import Json
 from localcluster.workloads.pods import condition, matches_labels
 
 _HEARTBEAT_LIMIT_SECONDS: Final = 40
-#: What a DaemonSet's pods tolerate beyond their template, as in Kubernetes.
-DAEMON_TOLERATIONS: Final = [
+_DAEMON_TOLERATIONS: Final = [
     {"key": f"node.kubernetes.io/{taint}", "operator": "Exists", "effect": effect}
     for taint, effect in (
         ("not-ready", "NoExecute"),
@@ -21,17 +20,30 @@ DAEMON_TOLERATIONS: Final = [
         ("unschedulable", "NoSchedule"),
     )
 ]
+_HOST_NETWORK_TOLERATIONS: Final = [
+    {"key": "node.kubernetes.io/network-unavailable", "operator": "Exists", "effect": "NoSchedule"}
+]
 
 
 def misfit(spec: Json, node: Json) -> str:
     """Why a pod with this spec cannot be placed on the node; empty when it can. It need not be ready."""
-    labels = node["metadata"].get("labels") or {}
-    if not matches_labels(spec.get("nodeSelector") or {}, labels) or not _matches_affinity(spec, node):
+    if not _is_selected(spec, node):
         return "node(s) didn't match Pod's node affinity/selector"
-    for taint in _taints(node):
-        if taint["effect"] != "PreferNoSchedule" and not _tolerates(spec.get("tolerations") or [], taint):
+    for taint in _untolerated(spec, node):
+        if taint["effect"] != "PreferNoSchedule":
             return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
     return ""
+
+
+def may_stay(spec: Json, node: Json) -> bool:
+    """Whether a DaemonSet leaves its pod on the node where it runs: a taint drives it away by NoExecute only."""
+    return _is_selected(spec, node) and all(taint["effect"] != "NoExecute" for taint in _untolerated(spec, node))
+
+
+def daemon_tolerations(spec: Json) -> list[Json]:
+    """The tolerations of a DaemonSet's pods: those of the template and what Kubernetes adds to them."""
+    added = [*_DAEMON_TOLERATIONS, *(_HOST_NETWORK_TOLERATIONS if spec.get("hostNetwork") else [])]
+    return [*(spec.get("tolerations") or []), *added]
 
 
 def is_node_ready(node: Json, now: datetime) -> bool:
@@ -41,6 +53,15 @@ def is_node_ready(node: Json, now: datetime) -> bool:
     if ready.get("status") != "True" or not heartbeat:
         return False
     return (now - datetime.fromisoformat(heartbeat)).total_seconds() < _HEARTBEAT_LIMIT_SECONDS
+
+
+def _is_selected(spec: Json, node: Json) -> bool:
+    labels = node["metadata"].get("labels") or {}
+    return matches_labels(spec.get("nodeSelector") or {}, labels) and _matches_affinity(spec, node)
+
+
+def _untolerated(spec: Json, node: Json) -> list[Json]:
+    return [taint for taint in _taints(node) if not _tolerates(spec.get("tolerations") or [], taint)]
 
 
 def _taints(node: Json) -> list[Json]:

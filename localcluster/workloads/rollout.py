@@ -1,4 +1,4 @@
-"""How a Deployment moves from old ReplicaSets to the new one: the decision, as a plain function of counts."""
+"""How Deployments and DaemonSets move to a new template: the decisions, as plain functions of counts."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Strategy:
         if strategy.get("type") == "Recreate":
             return cls(replicas, 0, replicas, recreate=True)
         rolling = strategy.get("rollingUpdate") or {}
-        surge = _share(rolling.get("maxSurge", "25%"), replicas, up=True)
-        unavailable = _share(rolling.get("maxUnavailable", "25%"), replicas, up=False)
+        surge = share(rolling.get("maxSurge", "25%"), replicas, up=True)
+        unavailable = share(rolling.get("maxUnavailable", "25%"), replicas, up=False)
         return cls(replicas, surge, unavailable if surge or unavailable else 1)
 
 
@@ -69,7 +69,8 @@ def plan(strategy: Strategy, new: Replicas, old: Sequence[Replicas]) -> dict[str
     return wanted
 
 
-def _share(value: object, replicas: int, *, up: bool) -> int:
+def share(value: object, replicas: int, *, up: bool) -> int:
+    """An IntOrString such as `2` or `25%` as a number of replicas; `up`: a part of one counts as one."""
     if isinstance(value, str) and value.endswith("%"):
         share = replicas * int(value[:-1]) / 100
         return math.ceil(share) if up else math.floor(share)

@@ -15,6 +15,7 @@ from localcluster.node.rewrite import Rewriter, expand
 from localcluster.node.sources import PodFacts
 from localcluster.node.status import PodView, pod_status
 from localcluster.node.volumes import write_payload
+from localcluster.workloads.daemonset import to_replace
 from localcluster.workloads.job import judge
 from localcluster.workloads.placement import is_node_ready, misfit
 from localcluster.workloads.rollout import Replicas, Strategy, plan
@@ -39,10 +40,19 @@ IP = "127.9.8.7"
         ("127.0.0.11", "127.0.0.11"),
         ("my-localhost.example localhost.localdomain", "my-localhost.example localhost.localdomain"),
         ("10.127.0.0.1", "10.127.0.0.1"),
+        ("tls://leaf.network.svc:4222,http://leaf.network.svc", "tls://127.2.0.5:4222,http://127.2.0.5"),
+        ("leaf.network.svc.cluster.local", "127.2.0.5"),
+        (
+            "leaf.network.svc.example leaf.network.svc.cluster.local.x",
+            "leaf.network.svc.example leaf.network.svc.cluster.local.x",
+        ),
+        ("other.network.svc a.leaf.network.svc", "other.network.svc a.leaf.network.svc"),
     ],
 )
-def test_mount_paths_and_localhost_are_rewritten_where_they_stand_for_themselves(text: str, rewritten: str) -> None:
-    rewriter = Rewriter({"/etc/app": "/real/app", "/etc/app/secret/": "/real/secret"}, IP)
+def test_paths_localhost_and_services_are_rewritten_where_they_stand_for_themselves(text: str, rewritten: str) -> None:
+    services = {("leaf", "network"): "127.2.0.5"}
+    mounts = {"/etc/app": "/real/app", "/etc/app/secret/": "/real/secret"}
+    rewriter = Rewriter(mounts, IP, lambda *name: services.get(name))
     assert rewriter(text) == rewritten
 
 
@@ -185,3 +195,31 @@ def test_conditions_of_others_stay_and_open_readiness_gates_keep_a_pod_unready()
     assert conditions["example.com/gate"] == foreign
     assert conditions["ContainersReady"]["status"] == "True"
     assert conditions["Ready"]["reason"] == "ReadinessGatesNotReady"
+
+
+@pytest.mark.parametrize(
+    ("limit", "pods", "replaced"),
+    [
+        (1, "OOOO", 1),
+        ("50%", "OOOO", 2),
+        ("30%", "OOOO", 2),
+        ("100%", "OOOO", 4),
+        ("50%", "NnOO", 1),
+        (1, "NnOO", 0),
+        (1, "NoOO", 1),
+        (0, "NNOO", 1),
+        (2, "NNNN", 0),
+    ],
+)
+def test_a_daemon_set_replaces_as_many_ready_pods_as_may_be_away(limit: object, pods: str, replaced: int) -> None:
+    """O: an outdated pod, N: a new one; small letters are not ready."""
+    spec = {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": limit}}}
+    made = [_daemon(letter) for letter in pods]
+    assert len(to_replace(spec, len(pods), made, "n")) == replaced
+    assert to_replace({"updateStrategy": {"type": "OnDelete"}}, len(pods), made, "n") == []
+
+
+def _daemon(letter: str) -> Json:
+    labels = {"controller-revision-hash": letter.lower()}
+    conditions = [{"type": "Ready", "status": str(letter.isupper())}]
+    return {"metadata": {"labels": labels}, "status": {"phase": "Running", "conditions": conditions}}

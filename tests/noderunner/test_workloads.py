@@ -133,15 +133,57 @@ async def test_a_daemon_set_follows_the_labels_of_nodes(kube: Client, namespace:
         DAEMON_SETS, "leaf", namespace, until=lambda obj: obj is not None and "status" in obj and not _desired(obj)
     )
     await _label(kube, nodes.names[1], {label: "true"})
-    await kube.wait_for(DAEMON_SETS, "leaf", namespace, until=_number_ready(1))
+    await kube.wait_for(DAEMON_SETS, "leaf", namespace, until=_status({"numberReady": 1, "desiredNumberScheduled": 1}))
     (only,) = await pods_of(kube, namespace, "leaf")
     assert only["spec"]["nodeName"] == nodes.names[1]
     await _label(kube, nodes.names[0], {label: "true"})
-    await kube.wait_for(DAEMON_SETS, "leaf", namespace, until=_number_ready(2))
+    await kube.wait_for(DAEMON_SETS, "leaf", namespace, until=_status({"numberReady": 2, "desiredNumberScheduled": 2}))
     await _label(kube, nodes.names[1], {label: None})
     await kube.wait_for(PODS, only["metadata"]["name"], namespace, until=is_gone)
     (other,) = await pods_of(kube, namespace, "leaf")
     assert other["spec"]["nodeName"] == nodes.names[0]
+
+
+async def test_a_daemon_set_replaces_all_its_pods_at_once_when_it_may(
+    kube: Client, namespace: str, nodes: Nodes
+) -> None:
+    # Pods of the new template never become ready: one after the other, the second node would keep its old pod.
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}}
+    await kube.create(DAEMON_SETS, _on_our_nodes("leaf", updateStrategy=strategy), namespace)
+    await kube.wait_for(DAEMON_SETS, "leaf", namespace, until=_status({"numberReady": 2, "desiredNumberScheduled": 2}))
+    probe = {"exec": {"command": ["python", "-c", "raise SystemExit(1)"]}}
+    change = [{"op": "add", "path": "/spec/template/spec/containers/0/readinessProbe", "value": probe}]
+    await kube.patch(DAEMON_SETS, "leaf", change, namespace)
+    await kube.wait_for(DAEMON_SETS, "leaf", namespace, until=_status({"updatedNumberScheduled": 2, "numberReady": 0}))
+
+
+async def test_a_daemon_set_keeps_off_a_tainted_node_and_leaves_it_only_for_no_execute(
+    kube: Client, namespace: str, nodes: Nodes
+) -> None:
+    first, second = nodes.names
+    taint = {"key": "localcluster.test/site", "value": namespace, "effect": "NoSchedule"}
+    await kube.patch(NODES, first, {"spec": {"taints": [taint]}})
+    try:
+        tolerant = _on_our_nodes("tolerant")
+        tolerant["spec"]["template"]["spec"]["tolerations"] = [{"key": taint["key"], "operator": "Exists"}]
+        for daemon_set in (_on_our_nodes("plain"), tolerant):
+            await kube.create(DAEMON_SETS, daemon_set, namespace)
+        await kube.wait_for(
+            DAEMON_SETS, "tolerant", namespace, until=_status({"numberReady": 2, "desiredNumberScheduled": 2})
+        )
+        await kube.wait_for(
+            DAEMON_SETS, "plain", namespace, until=_status({"numberReady": 1, "desiredNumberScheduled": 1})
+        )
+        (only,) = await pods_of(kube, namespace, "plain")
+        assert only["spec"]["nodeName"] == second
+        await kube.patch(NODES, second, {"spec": {"taints": [taint]}})
+        await kube.wait_for(DAEMON_SETS, "plain", namespace, until=_status({"numberMisscheduled": 1}))
+        await kube.patch(NODES, second, {"spec": {"taints": [{**taint, "effect": "NoExecute"}]}})
+        await kube.wait_for(PODS, only["metadata"]["name"], namespace, until=is_gone)
+        assert len(await pods_of(kube, namespace, "tolerant")) == 2
+    finally:
+        for name in nodes.names:
+            await kube.patch(NODES, name, {"spec": {"taints": None}})
 
 
 async def test_a_job_completes_although_it_has_a_sidecar(kube: Client, namespace: str, nodes: Nodes) -> None:
@@ -265,12 +307,25 @@ def _job(name: str, main: Json, **fields: int) -> Json:
     }
 
 
+def _on_our_nodes(name: str, **fields: object) -> Json:
+    """A DaemonSet for the nodes of the fixture: other tests leave nodes behind whose runner has ended."""
+    daemon_set = workload("DaemonSet", name, container(SLEEP), **fields)
+    term = {"matchExpressions": [{"key": "localcluster.test/number", "operator": "Exists"}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    daemon_set["spec"]["template"]["spec"]["affinity"] = {"nodeAffinity": required}
+    return daemon_set
+
+
+def _status(expected: Json) -> Callable[[Json | None], bool]:
+    def check(obj: Json | None) -> bool:
+        status = (obj or {}).get("status", {})
+        return all(status.get(key) == value for key, value in expected.items())
+
+    return check
+
+
 def _desired(daemon_set: Json) -> int:
     return int(daemon_set["status"].get("desiredNumberScheduled", 0))
-
-
-def _number_ready(count: int) -> Callable[[Json | None], bool]:
-    return lambda obj: obj is not None and obj["status"].get("numberReady") == count == _desired(obj)
 
 
 def _ready_replicas(count: int) -> Callable[[Json | None], bool]:
