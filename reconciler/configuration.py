@@ -22,6 +22,8 @@ from edgefarm.vault import VaultSettings
 DATA_KEY: Final = "config.yaml"
 #: Lies within the gap between renew deadline and duration of the Lease (docs/decisions/0007-reconciler-runtime.md).
 _VAULT_TIMEOUT_SECONDS: Final = 5
+#: More than this no cluster of NATS keeps of a stream.
+_MOST_REPLICAS: Final = 5
 _DNS_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
 
 
@@ -79,9 +81,11 @@ class LeafConfiguration:
 
 @dataclass(frozen=True)
 class StreamsConfiguration:
-    """Who manages JetStream: `native` the reconciler itself, `nack` the controller of NATS."""
+    """Who manages JetStream: `native` the reconciler itself, `nack` the controller of NATS. `replicas` is on how many
+    servers of the hub each main stream is stored."""
 
     driver: str
+    replicas: int = 1
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,10 @@ def _leaf(fields: Fields) -> LeafConfiguration:
 
 
 def _streams(fields: Fields) -> StreamsConfiguration:
-    configuration = StreamsConfiguration(driver=fields.choice("driver", ("native", "nack"), "native"))
+    configuration = StreamsConfiguration(
+        driver=fields.choice("driver", ("native", "nack"), "native"),
+        replicas=fields.integer("replicas", 1, low=1, high=_MOST_REPLICAS),
+    )
     fields.closed()
     return configuration
 

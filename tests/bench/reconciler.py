@@ -25,10 +25,11 @@ from edgefarm.grants import grant_policy
 from edgefarm.telemetry import configure_logging
 from edgefarm.vault import Role, Vault
 from localcluster.stack import Authority, OpenBao
+from reconciler.adapters.jetstream import JetStreamPool
 from reconciler.adapters.kube import KubeClient
 from reconciler.adapters.nats import SystemClient
 from reconciler.concurrency import all_of
-from reconciler.connections import system_user
+from reconciler.connections import network_user, system_user
 from reconciler.context import Context, Key
 from reconciler.controllers import network, policy
 from reconciler.events import EventRecorder
@@ -102,6 +103,11 @@ async def reconciler(world: World, folder: Path) -> AsyncIterator[Bench]:
 
     system = SystemClient([world.hub.url], user, ca_bundle=world.authority.pem)
     counted = CountedNats(system)
+
+    async def network_login(network: str) -> tuple[str, str]:
+        return await network_user(session, network, datetime.now(UTC))
+
+    jetstream = JetStreamPool([world.hub.url], network_login, ca_bundle=world.authority.pem)
     informers = Informers(kube, log=_LOG)
     queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later, lambda: 0.5)
     manager = Manager(informers, queue, resync=lambda: timedelta(hours=1), metrics=Metrics(), log=_LOG)
@@ -112,6 +118,7 @@ async def reconciler(world: World, folder: Path) -> AsyncIterator[Bench]:
         configuration=lambda: configuration,
         vault=session,
         nats=lambda: counted,
+        jetstream=jetstream.network,
         events=EventRecorder(kube, "bench", clock=lambda: datetime.now(UTC), log=_LOG),
         clock=lambda: datetime.now(UTC),
         settings=settings,
@@ -127,6 +134,7 @@ async def reconciler(world: World, folder: Path) -> AsyncIterator[Bench]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await jetstream.close()
         await system.close()
         await session.close()
         await kube.close()

@@ -23,7 +23,7 @@ from reconciler.controllers.configuration import ConfigurationController
 from reconciler.controllers.webhook_certificate import WebhookCertificateController, ca_bundle_patch
 from reconciler.informers import Informers
 from reconciler.metrics import Metrics
-from reconciler.ports import MUTATING_WEBHOOK, SECRET, NatsSystem, Object
+from reconciler.ports import MUTATING_WEBHOOK, SECRET, JetStream, NatsSystem, Object
 from reconciler.settings import Settings
 from tests.runtime.fakes import LOG, FakeKube, RecordedEvents, configmap
 
@@ -48,12 +48,16 @@ class World:
         def no_nats() -> NatsSystem:
             raise NatsUnavailable("not in this test")
 
+        def no_jetstream(_: str) -> JetStream:
+            raise NatsUnavailable("not in this test")
+
         return Context(
             kube=self.kube,
             store=self.informers,
             configuration=lambda: self.configuration,
             vault=Connections(self.settings.vault_token_file, clock=lambda: self.now, metrics=Metrics(), log=LOG),
             nats=no_nats,
+            jetstream=no_jetstream,
             events=self.events,
             clock=lambda: self.now,
             settings=self.settings,
