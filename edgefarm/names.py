@@ -215,9 +215,18 @@ def leaf_domain(network: str, node: str) -> str:
     Different pairs give different names: dots become `_`, which no Kubernetes name contains, and a network with a `-`
     of its own is set off by `__`, which no node can bring. Names beyond 128 characters end in a digest instead.
     """
-    separator = "__" if "-" in check_label(network, "network") else "-"
-    domain = f"{network}{separator}{node.replace('.', '_')}"
+    domain = f"{leaf_domain_prefix(network)}{node.replace('.', '_')}"
     return domain if len(domain) <= _LONGEST_DOMAIN else f"{domain[: _LONGEST_DOMAIN - 18]}__{_digest(domain, 16)}"
+
+
+def leaf_domain_prefix(network: str) -> str:
+    """What the domains of all leafs of a network begin with, and no other domain does."""
+    return f"{check_label(network, 'network')}{'__' if '-' in network else '-'}"
+
+
+def leaf_user(network: str, domain: str) -> str:
+    """Name of a leaf's NATS user: its domain without the prefix, which the rights of leafs add again."""
+    return domain.removeprefix(leaf_domain_prefix(network))
 
 
 def webhook_hosts(namespace: str) -> tuple[str, ...]:

@@ -108,35 +108,37 @@ class LocalOperator:
     controller: KeyPair = field(default_factory=lambda: nkeys.generate(Prefix.ACCOUNT))
     leaf: KeyPair = field(default_factory=lambda: nkeys.generate(Prefix.ACCOUNT))
 
+    def token(self) -> str:
+        """The operator's JWT."""
+        body = claims.operator_claims(
+            name="test",
+            operator=self.identity.public,
+            signing_keys=[self.signing.public, self.spare.public],
+            system_account=self.system.public,
+            jti=jti(),
+            issued_at=next(_ISSUED),
+        )
+        return sign(body, self.identity)
+
+    def system_token(self) -> str:
+        """The system account's JWT."""
+        body = claims.system_account_claims(
+            name="SYS",
+            account=self.system.public,
+            controller_key=self.controller.public,
+            leaf_key=self.leaf.public,
+            jti=jti(),
+            issued_at=next(_ISSUED),
+            issuer=self.signing.public,
+        )
+        return sign(body, self.signing)
+
     def hub_config(self, resolver_dir: Path) -> str:
         """What `NatsServer.start(auth=…)` needs to trust this operator."""
-        operator_jwt = sign(
-            claims.operator_claims(
-                name="test",
-                operator=self.identity.public,
-                signing_keys=[self.signing.public, self.spare.public],
-                system_account=self.system.public,
-                jti=jti(),
-                issued_at=next(_ISSUED),
-            ),
-            self.identity,
-        )
-        system_jwt = sign(
-            claims.system_account_claims(
-                name="SYS",
-                account=self.system.public,
-                controller_key=self.controller.public,
-                leaf_key=self.leaf.public,
-                jti=jti(),
-                issued_at=next(_ISSUED),
-                issuer=self.signing.public,
-            ),
-            self.signing,
-        )
         return hub_config(
-            operator_jwt=operator_jwt,
+            operator_jwt=self.token(),
             system_account=self.system.public,
-            system_account_jwt=system_jwt,
+            system_account_jwt=self.system_token(),
             resolver_dir=str(resolver_dir),
         )
 
@@ -167,12 +169,16 @@ class Hub:
     folder: Path
     servers: dict[str, NatsServer]
     _routes: dict[str, int]
+    _leafs: bool = False
 
     @classmethod
-    def start(cls, folder: Path, authority: Authority, operator: LocalOperator, size: int = 1) -> Hub:
-        """Start `size` servers with full resolvers; with more than one they form a cluster."""
+    def start(
+        cls, folder: Path, authority: Authority, operator: LocalOperator, size: int = 1, *, leafs: bool = False
+    ) -> Hub:
+        """Start `size` servers with full resolvers; with more than one they form a cluster. `leafs`: they listen for
+        leaf nodes, too."""
         names = [f"hub-{number}" for number in range(size)]
-        hub = cls(operator, authority, folder, {}, {name: free_port() for name in names} if size > 1 else {})
+        hub = cls(operator, authority, folder, {}, {name: free_port() for name in names} if size > 1 else {}, leafs)
         for name in names:
             hub.start_server(name)
         return hub
@@ -180,12 +186,14 @@ class Hub:
     def start_server(self, name: str) -> NatsServer:
         """Start a server, or start it again on its port and data."""
         before = self.servers.get(name)
-        port = int(before.url.rpartition(":")[2]) if before else 0
+        port = _port(before.url) if before else 0
+        leaf_port = (_port(before.leaf_url) if before else 0) if self._leafs else None
         auth = self.operator.hub_config(self.resolver_dir(name))
         if self._routes:
             routes = ", ".join(f'"nats://127.0.0.1:{other}"' for other in self._routes.values())
             auth += f"cluster {{ name: hub, listen: 127.0.0.1:{self._routes[name]}, routes: [{routes}] }}\n"
-        server = NatsServer.start(self.folder / name, self.authority, auth=auth, name=name, port=port)
+        folder = self.folder / name
+        server = NatsServer.start(folder, self.authority, auth=auth, name=name, port=port, leaf_port=leaf_port)
         self.servers[name] = server
         return server
 
@@ -200,6 +208,11 @@ class Hub:
     @property
     def url(self) -> str:
         return self.urls[0]
+
+    @property
+    def leaf_url(self) -> str:
+        """Where leaf nodes connect."""
+        return next(iter(self.servers.values())).leaf_url
 
     def stop(self) -> None:
         for server in self.servers.values():
@@ -265,3 +278,7 @@ def write_creds(path: Path, credentials: Credentials) -> Path:
     """Write a creds file."""
     path.write_text(creds.format_creds(*credentials))
     return path
+
+
+def _port(url: str) -> int:
+    return int(url.rpartition(":")[2])

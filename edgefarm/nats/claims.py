@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from edgefarm.nats.templates import SYSTEM_CONTROLLER_TEMPLATE, SYSTEM_LEAF_TEMPLATE, PermissionTemplate
+from edgefarm.nats.leaf_rights import SYSTEM_LEAF_TEMPLATE
+from edgefarm.nats.templates import SYSTEM_CONTROLLER_TEMPLATE, PermissionTemplate
 
 _VERSION: Final = 2
 _UNLIMITED: Final = -1

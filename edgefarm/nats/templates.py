@@ -61,54 +61,8 @@ SYSTEM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(
     ),
 )
 
-#: What a leaf may do in the system account: look up account JWTs, and be told of changed ones.
-SYSTEM_LEAF_TEMPLATE: Final = PermissionTemplate(
-    pub_allow=("$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP", INBOX),
-    sub_allow=(
-        "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE",
-        "$SYS.REQ.CLAIMS.DELETE",
-        "$SYS.REQ.CLAIMS.UPDATE",
-        "$SYS._INBOX.>",
-    ),
-    connection_types=("LEAFNODE",),
-)
-
 #: What the reconciler's own user in a network may do: manage streams and consumers, in the hub and in every leaf.
 JETSTREAM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(pub_allow=("$JS.*.API.>", "$JS.API.>"), sub_allow=(INBOX,))
-
-#: JetStream requests that no leaf has to make: what changes the streams of the hub or of another node.
-_NOT_FROM_LEAFS: Final = tuple(
-    f"$JS.*.API.{request}.>"
-    for request in (
-        "ACCOUNT",
-        "META",
-        "SERVER",
-        "STREAM.CREATE",
-        "STREAM.DELETE",
-        "STREAM.LEADER",
-        "STREAM.MSG.DELETE",
-        "STREAM.PEER",
-        "STREAM.PURGE",
-        "STREAM.RESTORE",
-        "STREAM.SNAPSHOT",
-        "STREAM.UPDATE",
-    )
-)
-
-
-def template_of_leaf(stored: Iterable[str]) -> PermissionTemplate:
-    """What the leafs of an EdgeNetwork may pass on in their network: everything but the JetStream API of others.
-
-    `stored` are the subjects of the streams on the nodes. A leaf does not get them from elsewhere, because the stream
-    of every node would store what one of them published, and a stream that collects them would hold it many times.
-    """
-    return PermissionTemplate(
-        pub_allow=(_EVERYTHING,),
-        pub_deny=("$JS.API.>", "$SYS.>", *_NOT_FROM_LEAFS),
-        sub_allow=(_EVERYTHING,),
-        sub_deny=("$JS.API.>", "$JS.main.API.>", "$SYS.>", *sorted(set(stored))),
-        connection_types=("LEAFNODE",),
-    )
 
 
 def template_of_policy(
