@@ -46,7 +46,7 @@ class PlatformOptions:
     """How many plain nodes there are, where `node_specs` does not list them."""
     node_specs: Sequence[NodeSpec] = ()
     leafs: bool = False
-    """Whether the hub listens for leaf nodes; the configuration then has `nats.leafUrls`."""
+    """Whether the hub listens for leaf nodes; the configuration then says where they find it and Vault."""
     uplinks: bool = False
     """Whether pods reach NATS and OpenBao through uplinks that can be cut for each node (`--uplink` of the nodes)."""
     renew_every: str = "1h"
@@ -199,13 +199,15 @@ class Platform:
         # An address of its own in 127/8, so that it never meets a pod's.
         webhook_host = f"127.{random.randint(64, 95)}.{random.randint(0, 255)}.1"  # noqa: S311 (no secret)
         webhook_port = free_port(webhook_host)
+        vault: dict[str, Any] = {"deploy": False, "address": self.bao.address, "caBundle": self.authority.pem}
         nats: dict[str, Any] = {"deploy": False, "urls": [self.nats.url], "caBundle": self.authority.pem}
         if self.options.uplinks:
             nats["clientUrls"] = [self.for_pods(self.nats.url)]
         if self.options.leafs:
             nats["leafUrls"] = [self.for_pods(self.nats.leaf_url)]
+            vault["clientAddress"] = self.for_pods(self.bao.address)
         configuration = {
-            "vault": {"deploy": False, "address": self.bao.address, "caBundle": self.authority.pem},
+            "vault": vault,
             "nats": nats,
             "credentials": {"renewEvery": self.options.renew_every, "lifetime": self.options.lifetime},
             "keys": self.options.keys,
