@@ -6,9 +6,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edgefarm import __version__
 from edgefarm.errors import SettingsError
+
+if TYPE_CHECKING:  # every command imports what it needs
+    from sidecar.runner import Services
+    from sidecar.settings import Settings
 
 _USAGE = """\
 usage: python -m sidecar            get NATS credentials for this pod and keep them fresh (mode dapr: run daprd, too)
@@ -62,14 +67,9 @@ def _run() -> int:
 
     settings = configuration.load(os.environ)
     log = Log(settings.log_level, time.time)
-    daprd = None
-    if settings.mode == configuration.MODE_DAPR:
-        from sidecar.dapr import Daprd
-
-        daprd = Daprd(settings.dapr, settings.ca_bundle, settings.pod.nats_user)
     vault = VaultClient(settings.vault, settings.ca_bundle)
-    runner = Runner(settings, vault, CredentialStore(settings.credentials_dir), daprd, log)
     try:
+        runner = Runner(settings, vault, CredentialStore(settings.credentials_dir), _services(settings), log)
         HealthServer(settings.pod.ip, settings.health_port, runner.page).start()
         log.info("started", mode=settings.mode, network=settings.pod.network, version=__version__)
         return runner.run()
@@ -78,11 +78,26 @@ def _run() -> int:
         return 1
 
 
+def _services(settings: Settings) -> Services:
+    from sidecar.runner import Services
+    from sidecar.settings import MODE_DAPR
+
+    if settings.mode == MODE_DAPR:
+        from sidecar.dapr import Daprd
+
+        return Services(daprd=Daprd(settings.dapr, settings.ca_bundle, settings.pod.nats_user))
+    if settings.relay is not None:
+        from sidecar.relay import Relay
+
+        return Services(relay=Relay(settings.relay.listen_address, settings.relay.port))
+    return Services()
+
+
 def _once() -> int:
     # Neither daprd nor a health port: the sidecar's own container brings them.
     from sidecar import settings as configuration
     from sidecar.log import Log
-    from sidecar.runner import Runner
+    from sidecar.runner import Runner, Services
     from sidecar.store import CredentialStore
     from sidecar.vault import VaultClient
 
@@ -90,7 +105,7 @@ def _once() -> int:
     log = Log(settings.log_level, time.time)
     vault = VaultClient(settings.vault, settings.ca_bundle)
     try:
-        return Runner(settings, vault, CredentialStore(settings.credentials_dir), None, log, once=True).run()
+        return Runner(settings, vault, CredentialStore(settings.credentials_dir), Services(), log, once=True).run()
     except OSError as error:
         log.failure("cannot start", error=str(error))
         return 1

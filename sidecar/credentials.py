@@ -58,9 +58,10 @@ class Credentials:
         )
 
     def outlived_by(self, renewed: Credentials, next_renewal: float) -> bool:
-        """Whether who uses these must change to `renewed` now, because the next renewal would come too late."""
+        """Whether who uses these must change to `renewed` now: another key, or the next renewal would come too late."""
         latest = self.issued_at + (self.expires_at - self.issued_at) * LATEST_RENEWAL
-        return not self.suit(renewed.access) or next_renewal > latest
+        same_key = (self.account, self.signing_key) == (renewed.account, renewed.signing_key)
+        return not same_key or next_renewal > latest
 
     def file(self) -> str:
         """The content of the creds file; a secret."""

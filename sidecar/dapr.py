@@ -8,16 +8,18 @@ import os
 import signal
 import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from sidecar import component, connections
+from sidecar import component
 from sidecar.access import AccessDocument
 from sidecar.credentials import Credentials
 from sidecar.health import fetch
+from sidecar.route import Place
 from sidecar.settings import DaprSettings
 from sidecar.store import FOR_SIDECAR, write_file
+from sidecar.upstream import Upstream
 
 #: Seconds for an answer of its health endpoint, which is on the same machine.
 _HEALTH_TIMEOUT: Final = 1.0
@@ -40,28 +42,34 @@ class Daprd:
         self._ca_bundle = ca_bundle
         self._connection = connection
         self._process: subprocess.Popen[bytes] | None = None
+        self._leaf_ca: str | None = None
         self.loaded: Credentials | None = None
 
     def prepare(self) -> None:
-        """Write what does not change: configuration and trusted certificates."""
-        folder = self._settings.components_dir
-        write_file(folder / _CONFIGURATION, component.CONFIGURATION.encode(), FOR_SIDECAR)
-        if self._ca_bundle is not None:
-            write_file(folder / _TRUST, trusted(self._ca_bundle).encode(), FOR_SIDECAR)
+        """Write the configuration, which does not change."""
+        write_file(self._settings.components_dir / _CONFIGURATION, component.CONFIGURATION.encode(), FOR_SIDECAR)
 
-    def load(self, credentials: Credentials, since: int) -> None:
+    def load(self, credentials: Credentials, urls: Sequence[str], since: int) -> None:
         """Replace the component; a running daprd sees that and loads it again."""
-        text = component.render(credentials, choose(credentials.access), self._connection, since)
+        text = component.render(credentials, urls, self._connection, since)
         write_file(self._settings.components_dir / _RESOURCES / _COMPONENT, text.encode(), FOR_SIDECAR)
         self.loaded = credentials
 
+    def trusts(self, access: AccessDocument, upstream: Upstream) -> bool:
+        """Whether the running process knows the authority of these servers; it reads certificates once."""
+        return upstream.place is not Place.LEAF or access.leaf_ca in (None, self._leaf_ca)
+
     def start(self) -> None:
-        """Start the process; its output goes where ours goes. OSError when it cannot be started.
+        """Start the process with what was loaded; its output goes where ours goes. OSError when it cannot be started.
 
         Call it from the main thread: the kernel ends daprd when the thread that started it ends, so that a sidecar
         that was killed leaves nothing behind.
         """
-        trust = self._settings.components_dir / _TRUST if self._ca_bundle is not None else None
+        self._leaf_ca = self.loaded.access.leaf_ca if self.loaded is not None else None
+        own = [pem for pem in (self._ca_bundle, self._leaf_ca) if pem is not None]
+        trust = self._settings.components_dir / _TRUST if own else None
+        if trust is not None:
+            write_file(trust, trusted("\n".join(own)).encode(), FOR_SIDECAR)
         self._process = subprocess.Popen(
             command(self._settings),
             stdin=subprocess.DEVNULL,
@@ -95,12 +103,6 @@ class Daprd:
         except OSError:
             return False
         return page.status < 300
-
-
-def choose(access: AccessDocument) -> tuple[str, ...]:
-    """Where to connect now: the leaf of the pod's own node when it answers, else the hub."""
-    leaf = tuple(url for url in access.leaf if connections.reachable(url))
-    return leaf or access.hub
 
 
 def command(settings: DaprSettings) -> list[str]:

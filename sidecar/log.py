@@ -22,7 +22,7 @@ class Log:
         self._lowest = _LEVELS.index(level)
         self._clock = clock
         self._stream = stream or sys.stderr
-        self._last_problem: tuple[str, float] | None = None
+        self._last_problems: dict[str, tuple[str, float]] = {}
 
     def info(self, event: str, **values: object) -> None:
         """Something that happened as it should."""
@@ -36,21 +36,19 @@ class Log:
         """Something that ends the process or is our own mistake."""
         self._write("error", event, values)
 
-    def problem(self, message: str, **values: object) -> None:
-        """A failure that is tried again: said when it is new or different, and then rarely."""
+    def problem(self, message: str, topic: str = "", **values: object) -> None:
+        """A failure that is tried again: said when it is new or different for its topic, and then rarely."""
         now = self._clock()
-        if self._last_problem is not None:
-            last, said_at = self._last_problem
-            if last == message and 0 <= now - said_at < REMIND_AFTER:
-                return
-        self._last_problem = (message, now)
+        last, said_at = self._last_problems.get(topic, ("", 0.0))
+        if last == message and 0 <= now - said_at < REMIND_AFTER:
+            return
+        self._last_problems[topic] = (message, now)
         self.warning(message, **values)
 
-    def recovered(self, event: str, **values: object) -> None:
-        """The end of a problem, if there was one."""
-        if self._last_problem is not None:
-            self._last_problem = None
-            self.info(event, **values)
+    def recovered(self, event: str, topic: str = "") -> None:
+        """The end of a topic's problem, if there was one."""
+        if self._last_problems.pop(topic, None) is not None:
+            self.info(event)
 
     def _write(self, level: str, event: str, values: dict[str, object]) -> None:
         if _LEVELS.index(level) < self._lowest:

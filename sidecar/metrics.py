@@ -5,11 +5,13 @@ See https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+ROUTES: Final = ("leaf", "hub")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Figures:
     expires_at: int | None
     ready: bool
     daprd_restarts: int
+    #: None before it is chosen, and where the sidecar offers credentials only.
+    route: str | None = None
+    route_changes: int = 0
 
 
 def render(figures: Figures) -> str:
@@ -45,10 +50,14 @@ def render(figures: Figures) -> str:
     lines += _family(
         "daprd_restarts_total", "counter", "Times daprd was started again.", [({}, figures.daprd_restarts)]
     )
+    if figures.route is not None:
+        routes = [({"route": name}, int(name == figures.route)) for name in ROUTES]
+        lines += _family("route", "gauge", "1 for the way that the pod's traffic takes.", routes)
+        lines += _family("route_changes_total", "counter", "Times the route changed.", [({}, figures.route_changes)])
     return "\n".join(lines) + "\n"
 
 
-def _family(name: str, kind: str, text: str, samples: list[tuple[Mapping[str, str], int]]) -> list[str]:
+def _family(name: str, kind: str, text: str, samples: Sequence[tuple[Mapping[str, str], int]]) -> list[str]:
     full = f"edgefarm_sidecar_{name}"
     return [f"# HELP {full} {text}", f"# TYPE {full} {kind}"] + [
         f"{full}{_labels(labels)} {value}" for labels, value in samples

@@ -1,6 +1,7 @@
-"""Performs what `session` and `supervision` decide: one thread decides, one talks to Vault, a third answers probes.
+"""Performs what `session` decides and brings the parts together: one thread decides, one talks to Vault, others serve.
 
-The deciding thread never waits for the network, so that SIGTERM and the end of daprd are always seen at once.
+The deciding thread never waits for the network, so that SIGTERM and the end of daprd are always seen at once. It also
+runs `supervisor` (daprd) and `router` (leaf or hub), each of which has a state machine of its own.
 """
 
 from __future__ import annotations
@@ -13,43 +14,53 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from edgefarm import __version__
 from edgefarm.errors import InvalidCredential
-from sidecar import connections, metrics, session, supervision
-from sidecar.access import AccessDocument
+from sidecar import metrics, route, router, session, supervision
 from sidecar.credentials import Credentials
 from sidecar.health import Page
 from sidecar.log import Log
+from sidecar.router import Router
 from sidecar.settings import Settings
 from sidecar.steps import Steps
 from sidecar.store import CredentialStore
+from sidecar.supervisor import Supervisor
 from sidecar.vault import VaultClient
 
-if TYPE_CHECKING:  # mode nats does without it
+if TYPE_CHECKING:  # no mode needs both
     from sidecar.dapr import Daprd
+    from sidecar.relay import Relay
 
-#: Seconds between two looks at daprd's connections.
-OBSERVE_EVERY: Final = 2.0
-#: Consumers begin so many seconds before the component is loaded: Dapr delivers at least once, not at most once.
-OVERLAP: Final = 15
 #: The longest wait for an event; also how late a clock that was set back is noticed.
 _LONGEST_WAIT: Final = 30.0
+#: Seconds in which applications may finish their connections through the relay after SIGTERM.
+_RELAY_PATIENCE: Final = 5.0
 
-_Event = session.Event | supervision.Event
+_Event = session.Event | supervision.Event | router.Event
+_Job = Callable[[], _Event]
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the pod gets beside credentials: daprd, the relay, or neither."""
+
+    daprd: Daprd | None = None
+    relay: Relay | None = None
 
 
 class Runner:
-    """One run of the sidecar; `daprd` is None in mode `nats`. `once`: it ends as soon as there are credentials."""
+    """One run of the sidecar. `once`: it ends as soon as there are credentials."""
 
     def __init__(
         self,
         settings: Settings,
         vault: VaultClient,
         store: CredentialStore,
-        daprd: Daprd | None,
+        services: Services,
         log: Log,
         *,
         once: bool = False,
@@ -58,16 +69,20 @@ class Runner:
         self._once = once
         self._steps = Steps(settings, vault, store)
         self._store = store
-        self._daprd = daprd
         self._log = log
         self._timing = session.Timing(settings.refresh_seconds, settings.grant_retry_seconds)
         self._session = session.State()
-        self._supervision = supervision.State()
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], _Event], _Event]] = queue.SimpleQueue()
-        self._observing = False
-        self._observe_at = 0.0
+        self._jobs: queue.SimpleQueue[tuple[_Job, _Event]] = queue.SimpleQueue()
         self._failures: Counter[str] = Counter()
+        self._supervisor = self._make_supervisor(services.daprd)
+        used = services != Services()
+        self._router = Router(settings.ca_bundle, services.relay, self._inbox.put, log) if used else None
+
+    def _make_supervisor(self, daprd: Daprd | None) -> Supervisor | None:
+        if daprd is None:
+            return None
+        return Supervisor(daprd, self._settings.dapr, self._submit, self._refused, self._log)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit status (1: ended before it had what it was to get once)."""
@@ -79,7 +94,10 @@ class Runner:
             if self._once and self._readiness()[0]:
                 return 0
             self._next()
-        self._stop_daprd()
+        if self._supervisor is not None:
+            self._supervisor.stop()
+        if self._router is not None:
+            self._router.stop(_RELAY_PATIENCE)
         self._log.info("stopped")
         return 1 if self._once else 0
 
@@ -99,9 +117,11 @@ class Runner:
             signal.signal(number, self._on_stop_signal)
         if self._settings.ca_bundle is not None:
             self._store.save_ca(self._settings.ca_bundle)
-        if self._daprd is not None:
+        if self._supervisor is not None:
             signal.signal(signal.SIGCHLD, self._on_child)
-            self._daprd.prepare()
+            self._supervisor.prepare()
+        if self._router is not None:
+            self._router.start()
 
     def _load(self) -> Credentials | None:
         try:
@@ -122,25 +142,32 @@ class Runner:
         try:
             event = self._inbox.get(timeout=self._patience())
         except queue.Empty:
-            self._to_session(session.Signal.TICK)
-            self._to_supervision(supervision.Signal.TICK)
-            self._observe()
+            self._tick()
             return
         if event is supervision.Signal.EXITED:
             self._child_changed()
         elif isinstance(event, supervision.Event):
-            self._to_supervision(event)
+            self._to_supervisor(event)
+        elif isinstance(event, router.Event):
+            self._to_router(event)
         else:
             self._to_session(event)
 
+    def _tick(self) -> None:
+        self._to_session(session.Signal.TICK)
+        self._to_router(route.Signal.TICK)
+        if self._supervisor is not None:
+            self._supervisor.tick()
+
     def _patience(self) -> float:
         times = [self._session.next_at] if self._session.phase is session.Phase.IDLE else []
-        if self._supervision.wake_at is not None:
-            times.append(self._supervision.wake_at)
-        if self._supervision.phase is supervision.Phase.RUNNING and not self._observing:
-            times.append(self._observe_at)
+        if self._supervisor is not None and (due_at := self._supervisor.due_at) is not None:
+            times.append(due_at)
+        waits = [_LONGEST_WAIT, *(max(0.0, moment - time.time()) for moment in times)]
+        if self._router is not None and (wait := self._router.wait) is not None:
+            waits.append(wait)
         # A little late rather than early: a Tick before its time would only be sent again.
-        return min(_LONGEST_WAIT, max(0.0, min(times) - time.time()) + 0.001) if times else _LONGEST_WAIT
+        return min(waits) + 0.001
 
     def _to_session(self, event: session.Event) -> None:
         before = self._session
@@ -150,31 +177,33 @@ class Runner:
         for action in actions:
             self._perform(action)
 
-    def _to_supervision(self, event: supervision.Event) -> None:
-        if self._daprd is None:
+    def _to_supervisor(self, event: supervision.Event) -> None:
+        assert self._supervisor is not None  # its events come from it alone
+        if isinstance(event, supervision.Observed) and not event.connections:
+            self._to_router(route.Signal.TROUBLE)
+        self._supervisor.handle(event)
+
+    def _to_router(self, event: router.Event) -> None:
+        if self._router is None:
             return
-        if isinstance(event, supervision.Observed):
-            self._observing = False
-        now, jitter = time.time(), _jitter()
-        self._supervision, actions = supervision.advance(self._supervision, event, now, jitter)
-        for action in actions:
-            self._handle_daprd(self._daprd, action)
+        before = self._router.upstream
+        self._router.handle(event)
+        if self._router.upstream != before:
+            self._give_daprd()
 
     def _child_changed(self) -> None:
-        status = self._daprd.exit_status() if self._daprd is not None else None
-        by_itself = self._supervision.phase is supervision.Phase.RUNNING
-        if status == 0 and by_itself and self._settings.dapr.shutdown_ends:
+        if self._supervisor is not None and self._supervisor.child_changed():
             self._log.info("the application has shut Dapr down: ending")
             self._to_session(session.Signal.STOP)
-        elif status is not None:  # else it only stopped or went on
-            self._log.warning("daprd ended", status=status)
-            self._to_supervision(supervision.Signal.EXITED)
+
+    def _refused(self) -> None:
+        self._to_session(session.Signal.REFUSED)
 
     def _report(self, event: session.Event, before: session.State) -> None:
         if isinstance(event, session.Failed):
             self._failures[event.kind.value] += 1
             if self._session.problem is event:
-                self._log.problem(event.message, kind=event.kind.value)
+                self._log.problem(self._session.sentence(event), kind=event.kind.value)
         elif before.problem is not None and self._session.problem is None:
             self._log.recovered("the problem is over")
         if event is session.Signal.WRITTEN and (held := self._session.held) is not None:
@@ -191,20 +220,40 @@ class Runner:
     def _perform(self, action: session.Action) -> None:
         match action:
             case session.Apply(renewed):
-                loaded = self._daprd.loaded if self._daprd is not None else None
-                urgent = loaded is None or loaded.outlived_by(renewed, self._session.renew_at)
-                self._to_supervision(supervision.CredentialsChanged(urgent))
+                self._save_ca(renewed.access.leaf_ca)
+                if self._router is not None:
+                    self._router.credentials_changed(renewed)
+                    self._give_daprd()
             case session.Request.LOGIN:
-                self._step(self._steps.login)
+                self._submit_step(self._steps.login)
             case session.Request.READ_ACCESS:
-                self._step(self._steps.read_access)
+                self._submit_step(self._steps.read_access)
             case session.Sign(access):
-                self._step(lambda: self._steps.sign(access))
+                self._submit_step(lambda: self._steps.sign(access))
             case session.Write(pending):
-                self._step(lambda: self._steps.write(pending))
+                self._submit_step(lambda: self._steps.write(pending))
 
-    def _step(self, job: Callable[[], session.Event]) -> None:
-        self._jobs.put((job, session.Failed(session.Failure.INVALID, "unexpected failure, see the log")))
+    def _give_daprd(self) -> None:
+        """Credentials or route are new: daprd may need them."""
+        held, upstream = self._session.held, self._router.upstream if self._router is not None else None
+        if self._supervisor is not None and held is not None and upstream is not None:
+            self._supervisor.use(held, upstream, self._session.renew_at)
+
+    def _save_ca(self, leaf_ca: str | None) -> None:
+        """Write what applications verify NATS against, if that is not the system's roots."""
+        if self._settings.ca_bundle is None:
+            return
+        try:
+            self._store.save_ca("\n".join(filter(None, (self._settings.ca_bundle, leaf_ca))))
+        except OSError as error:
+            self._log.problem(f"the CA cannot be written: {error}", topic="ca")
+
+    def _submit_step(self, job: Callable[[], session.Event]) -> None:
+        self._submit(job, session.Failed(session.Failure.INVALID, "unexpected failure, see the log"))
+
+    def _submit(self, job: _Job, otherwise: _Event) -> None:
+        """Have a job done by the thread that may wait; `otherwise` is its answer when it fails for a bug of ours."""
+        self._jobs.put((job, otherwise))
 
     def _work(self) -> None:
         while True:
@@ -216,69 +265,19 @@ class Runner:
                 event = otherwise
             self._inbox.put(event)
 
-    # ── daprd ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _handle_daprd(self, daprd: Daprd, action: supervision.Action) -> None:
-        held = self._session.held
-        assert held is not None  # daprd is not thought of before there are credentials
-        match action:
-            case supervision.Action.TERMINATE:
-                daprd.send(signal.SIGTERM)
-            case supervision.Action.RENEW:
-                self._log.warning("daprd has lost its connection to NATS: getting new credentials")
-                self._to_session(session.Signal.REFUSED)
-            case supervision.Action.RELOAD:
-                self._log.info("daprd loads the component again")
-                self._load_component(daprd, held)
-            case supervision.Action.START:
-                self._observe_at = time.time() + OBSERVE_EVERY
-                self._start(daprd, held)
-
-    def _load_component(self, daprd: Daprd, held: Credentials) -> None:
-        try:
-            daprd.load(held, since=int(time.time()) - OVERLAP)
-        except OSError as error:  # daprd gets no new connection then, and is restarted
-            self._log.problem(f"the Dapr component cannot be written: {error}")
-
-    def _start(self, daprd: Daprd, held: Credentials) -> None:
-        try:
-            daprd.load(held, since=int(time.time()) - OVERLAP)
-            daprd.start()
-        except OSError as error:
-            self._log.problem(f"daprd cannot be started: {error} (EDGEFARM_DAPRD names the program)")
-            self._to_supervision(supervision.Signal.EXITED)
-
-    def _observe(self) -> None:
-        daprd, held = self._daprd, self._session.held
-        if daprd is None or held is None or daprd.pid is None or self._observing or time.time() < self._observe_at:
-            return
-        self._observing = True
-        self._observe_at = time.time() + OBSERVE_EVERY
-        pid = daprd.pid
-        self._jobs.put((lambda: _look(pid, held.access), supervision.Observed(frozenset(), reachable=False)))
-
-    def _stop_daprd(self) -> None:
-        if self._daprd is None:
-            return
-        self._to_supervision(supervision.Signal.STOP)
-        deadline = time.monotonic() + self._settings.dapr.shutdown_seconds + 2
-        while self._daprd.pid is not None and self._daprd.exit_status() is None:
-            if time.monotonic() > deadline:
-                self._log.warning("daprd did not end in time")
-                self._daprd.send(signal.SIGKILL)
-                deadline = float("inf")
-            time.sleep(0.02)
-
     # ── health ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _readiness(self) -> tuple[bool, str]:
         ready, sentence = self._session.readiness(time.time())
-        if ready and self._daprd is not None and not self._daprd.healthy():
+        if not ready:
+            return False, sentence
+        if self._supervisor is not None and not self._supervisor.healthy():
             return False, "waiting for daprd"
-        return ready, sentence
+        return True, sentence if self._router is None else f"{sentence}; {self._router.sentence()}"
 
     def _figures(self) -> metrics.Figures:
         held = self._session.held
+        upstream = self._router.upstream if self._router is not None else None
         return metrics.Figures(
             version=__version__,
             mode=self._settings.mode,
@@ -287,16 +286,12 @@ class Runner:
             failures=dict(self._failures),
             expires_at=held.expires_at if held is not None else None,
             ready=self._readiness()[0],
-            daprd_restarts=self._supervision.restarts,
+            daprd_restarts=self._supervisor.restarts if self._supervisor is not None else 0,
+            route=upstream.place.value if upstream is not None else None,
+            route_changes=self._router.changes if self._router is not None else 0,
         )
 
 
 def _jitter() -> float:
     # Not the random module: it loads hash functions that nothing else here needs.
     return int.from_bytes(os.urandom(4)) / 2**32
-
-
-def _look(pid: int, access: AccessDocument) -> _Event:
-    urls = access.leaf + access.hub
-    found = connections.established(pid, urls)
-    return supervision.Observed(found, bool(found) or any(connections.reachable(url) for url in urls))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
+from edgefarm import names
 from sidecar.access import AccessDocument
 from sidecar.credentials import LATEST_RENEWAL, Credentials
 
@@ -165,8 +166,17 @@ class State:
         if self.held is not None and self.held.usable(now):
             return True, "credentials are in place"
         if self.problem is not None:
-            return False, self.problem.message
+            return False, self.sentence(self.problem)
         return False, "waiting for the first credentials"
+
+    def sentence(self, failed: Failed) -> str:
+        """What a failure means for this pod, as one sentence."""
+        if self.held is not None or failed.kind is not Failure.UNAVAILABLE:
+            return failed.message
+        return (
+            f"{failed.message}: this pod has no valid credentials of an earlier run and needs the uplink once "
+            f'(with the annotation {names.ANNOTATION_PERSIST}: "disk" later starts and reboots go without)'
+        )
 
 
 @dataclass(frozen=True)

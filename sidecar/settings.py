@@ -83,6 +83,14 @@ class DaprSettings:
 
 
 @dataclass(frozen=True)
+class RelaySettings:
+    """Where applications find NATS in mode `nats`."""
+
+    listen_address: str
+    port: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything the sidecar is told; periods are in seconds."""
 
@@ -92,6 +100,7 @@ class Settings:
     dapr: DaprSettings
     ca_bundle: str | None
     credentials_dir: Path
+    relay: RelaySettings | None
     health_port: int
     log_level: str
     refresh_seconds: int
@@ -109,6 +118,7 @@ def load(variables: Mapping[str, str]) -> Settings:
         dapr=_dapr(environment, pod),
         ca_bundle=environment.optional("EDGEFARM_CA_BUNDLE"),
         credentials_dir=Path(environment.text("EDGEFARM_CREDENTIALS_DIR", "/var/run/edgefarm/credentials")),
+        relay=_relay(environment),
         health_port=environment.port("EDGEFARM_HEALTH_PORT", 3580),
         log_level=environment.text("EDGEFARM_LOG_LEVEL", "info", choices=_LOG_LEVELS),
         refresh_seconds=environment.integer("EDGEFARM_REFRESH_SECONDS", 30, low=1, high=3600),
@@ -164,6 +174,16 @@ def _vault(environment: Environment) -> VaultSettings:
     )
 
 
+def _relay(environment: Environment) -> RelaySettings | None:
+    """None where the port is not set: the application connects by itself then."""
+    port = environment.integer("EDGEFARM_NATS_PORT", 0, high=65535)
+    return RelaySettings(_listen_address(environment), port) if port else None
+
+
+def _listen_address(environment: Environment) -> str:
+    return environment.text("EDGEFARM_LISTEN_ADDRESS", "127.0.0.1")
+
+
 def _dapr(environment: Environment, pod: Pod) -> DaprSettings:
     app_port = environment.integer("EDGEFARM_DAPR_APP_PORT", 0, high=65535)
     concurrency = environment.integer("EDGEFARM_DAPR_APP_MAX_CONCURRENCY", 0)
@@ -171,7 +191,7 @@ def _dapr(environment: Environment, pod: Pod) -> DaprSettings:
     return DaprSettings(
         program=environment.text("EDGEFARM_DAPRD", "/daprd"),
         components_dir=Path(environment.text("EDGEFARM_COMPONENTS_DIR", "/var/run/edgefarm/components")),
-        listen_address=environment.text("EDGEFARM_LISTEN_ADDRESS", "127.0.0.1"),
+        listen_address=_listen_address(environment),
         http_port=environment.port("EDGEFARM_DAPR_HTTP_PORT", 3500),
         grpc_port=environment.port("EDGEFARM_DAPR_GRPC_PORT", 50001),
         app_id=environment.text("EDGEFARM_DAPR_APP_ID", pod.name or "unset"),

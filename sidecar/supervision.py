@@ -38,9 +38,11 @@ class CredentialsChanged:
     """There are (new) credentials; `urgent` when what daprd has loaded will not do until the next renewal.
 
     Otherwise daprd is left alone: loading a component ends its consumers, and with them their place in the stream.
+    `distrusts`: it does not know the authority of the servers that it is to use; it reads these only when it starts.
     """
 
     urgent: bool
+    distrusts: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def _start(state: State, now: float) -> tuple[State, tuple[Action, ...]]:
 def _credentials_changed(state: State, event: CredentialsChanged, now: float) -> tuple[State, tuple[Action, ...]]:
     if state.phase is Phase.ABSENT:
         return _start(state, now)
+    if state.phase is Phase.RUNNING and event.distrusts:
+        return replace(state, phase=Phase.ENDING, old_connections=None), (Action.TERMINATE,)
     if state.phase is Phase.RUNNING and (event.urgent or state.lost_since is not None):
         return _reload(state, now)
     return state, ()  # a start that is coming takes the new ones
