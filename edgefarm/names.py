@@ -48,6 +48,8 @@ ANNOTATION_DAPR_MAX_BODY_SIZE: Final = f"{PREFIX}dapr-max-body-size"
 ANNOTATION_DAPR_SHUTDOWN_SECONDS: Final = f"{PREFIX}dapr-graceful-shutdown-seconds"
 #: Set by the webhook on a pod that it changed: JSON with version, network, mode and form of the sidecar.
 ANNOTATION_STATUS: Final = f"{PREFIX}status"
+#: On a DaemonSet that we made: a digest of what was desired when it was written last, which tells drift from updates.
+ANNOTATION_DESIRED: Final = f"{PREFIX}desired"
 #: On a Policy: an RFC 3339 time; a key older than it is rotated (old credentials keep working for the overlap).
 ANNOTATION_ROTATE_KEYS_AT: Final = f"{PREFIX}rotate-keys-at"
 #: On a Policy: an RFC 3339 time; key versions older than it are dropped from the account at once.

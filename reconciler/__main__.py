@@ -48,7 +48,14 @@ async def _run(settings: Settings) -> int:
     # Imported here, because these cost half a second that `bootstrap` and `--help` need not pay.
     from edgefarm.telemetry import configure_logging
     from reconciler.adapters.kube import KubeClient
-    from reconciler.controllers import configuration, network, pod_advisor, policy, webhook_certificate
+    from reconciler.controllers import (
+        configuration,
+        edge_network,
+        network,
+        pod_advisor,
+        policy,
+        webhook_certificate,
+    )
     from reconciler.metrics import Metrics
     from reconciler.process import Process
 
@@ -57,6 +64,7 @@ async def _run(settings: Settings) -> int:
         network.build,
         policy.build,
         pod_advisor.build,
+        edge_network.build,
         webhook_certificate.build,
     )
     log = configure_logging("reconciler", settings.log_level)

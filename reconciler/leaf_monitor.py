@@ -82,12 +82,12 @@ class LeafMonitor:
         try:
             found = await self._nats().leafs()
         except EdgefarmError as error:
-            self.view = replace(before, problem=str(error))
+            self.view = replace(before, problem=str(error), asked=True)
             if before.problem != self.view.problem:
                 self._log.warning("the hub does not tell which leafs are connected", reason=str(error))
                 self._tell(())
             return
-        self.view = LeafView(tuple(found), "")
+        self.view = LeafView(tuple(found), asked=True)
         changed = self._compare(found)
         if changed or not before.known:
             self._tell(changed if before.known else ())

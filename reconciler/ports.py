@@ -19,6 +19,8 @@ class Kind:
     plural: str
     kind: str
     namespaced: bool = True
+    #: Members that nobody here reads: informers do not keep them.
+    unread: tuple[str, ...] = ()
 
     @property
     def api_version(self) -> str:
@@ -42,7 +44,8 @@ POD = Kind("", "v1", "pods", "Pod")
 SECRET = Kind("", "v1", "secrets", "Secret")
 CONFIGMAP = Kind("", "v1", "configmaps", "ConfigMap")
 SERVICE = Kind("", "v1", "services", "Service")
-NODE = Kind("", "v1", "nodes", "Node", namespaced=False)
+#: Most of a node is its status, with every image on its disk.
+NODE = Kind("", "v1", "nodes", "Node", namespaced=False, unread=("status",))
 DAEMON_SET = Kind("apps", "v1", "daemonsets", "DaemonSet")
 SERVICE_ACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 EVENT = Kind("events.k8s.io", "v1", "events", "Event")
@@ -130,14 +133,20 @@ class LeafOnHub:
 
 @dataclass(frozen=True)
 class LeafView:
-    """The leaf connections when the hub was last asked; `problem` says why there is no answer (empty: there is one)."""
+    """The leaf connections as the hub last told.
+
+    Before it was `asked` for the first time nothing is known, not even a `problem`, which says why the last question
+    was not answered; the connections are then older.
+    """
 
     leafs: tuple[LeafOnHub, ...] = ()
-    problem: str = "the hub has not been asked yet"
+    problem: str = ""
+    asked: bool = False
 
     @property
     def known(self) -> bool:
-        return not self.problem
+        """Whether `leafs` are those of now."""
+        return self.asked and not self.problem
 
 
 #: Called when a leaf has perhaps come or gone, or when its coming and going could have been missed.

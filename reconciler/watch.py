@@ -183,6 +183,8 @@ class Informer:
 
     def _put(self, obj: Object) -> None:
         obj["metadata"].pop("managedFields", None)  # often larger than the rest, and read by nobody here
+        for member in self.source.kind.unread:
+            obj.pop(member, None)
         old = self.store.put(obj)
         if old is None or old["metadata"].get("resourceVersion") != obj["metadata"].get("resourceVersion"):
             self._notify(old, obj)
