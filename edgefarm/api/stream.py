@@ -239,6 +239,7 @@ STATUS: Final = schema.obj(
     {
         "conditions": schema.CONDITIONS,
         "network": schema.text("Network that the stream belongs to."),
+        "name": schema.text("Name under which the stream was seen in JetStream."),
         "locations": {
             "type": "array",
             "description": "What was observed of the stream in each JetStream domain.",

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from edgefarm import names
+from edgefarm.api.meta import Meta
 from edgefarm.api.stream import UNLIMITED, Stream
 from reconciler.desired.streams import Place, StreamPlan
 
@@ -43,6 +44,11 @@ class Observed:
         return (self.info or {}).get("state") or {}
 
     @property
+    def owner(self) -> Owner | None:
+        """Whom it was made for; None when we did not make it."""
+        return Owner.read(self.config)
+
+    @property
     def messages(self) -> int:
         return int(self.state.get("messages", 0))
 
@@ -69,18 +75,30 @@ class Step:
     message: str = ""
 
 
-def owner_marks(stream: Stream) -> dict[str, str]:
-    """The metadata by which we know a stream that we have made."""
-    return {
-        names.STREAM_OWNER: f"{stream.meta.namespace}/{stream.meta.name}",
-        names.STREAM_OWNER_UID: stream.meta.uid,
-    }
+@dataclass(frozen=True)
+class Owner:
+    """The Stream object that a stream was made for."""
 
+    namespace: str
+    name: str
+    uid: str
 
-def is_ours(config: Mapping[str, Any], stream: Stream) -> bool:
-    """Whether a stream was made for this Stream object, and not for one of that name that is no more."""
-    metadata: Mapping[str, str] = config.get("metadata") or {}
-    return all(metadata.get(name) == value for name, value in owner_marks(stream).items())
+    @classmethod
+    def of(cls, meta: Meta) -> Owner:
+        """The owner that an object's metadata makes of it."""
+        return cls(meta.namespace, meta.name, meta.uid)
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Owner | None:
+        """The owner of a stream as a server describes it; None when we did not make it."""
+        metadata: Mapping[str, str] = config.get("metadata") or {}
+        namespace, separator, name = metadata.get(names.STREAM_OWNER, "").partition("/")
+        uid = metadata.get(names.STREAM_OWNER_UID)
+        return cls(namespace, name, uid) if separator and uid else None
+
+    def marks(self) -> dict[str, str]:
+        """The metadata by which we know the stream again."""
+        return {names.STREAM_OWNER: f"{self.namespace}/{self.name}", names.STREAM_OWNER_UID: self.uid}
 
 
 def wanted_config(plan: StreamPlan, place: Place, main_replicas: int) -> dict[str, Any]:
@@ -88,7 +106,7 @@ def wanted_config(plan: StreamPlan, place: Place, main_replicas: int) -> dict[st
     config = plan.stream.config
     return {
         "name": plan.stream.name,
-        "metadata": owner_marks(plan.stream),
+        "metadata": Owner.of(plan.stream.meta).marks(),
         "storage": config.storage,
         "retention": config.retention,
         "discard": config.discard,
@@ -121,7 +139,7 @@ def decide(wanted: Mapping[str, Any], stream: Stream, observed: Observed, now: d
     """What is to be done so that the stream in one domain becomes `wanted`."""
     if observed.info is None:
         return Step("create", _without_defaults(wanted))
-    if not is_ours(observed.config, stream):
+    if observed.owner != Owner.of(stream.meta):
         return Step(
             "foreign",
             message=f"a stream {stream.name!r} exists that was not made for this Stream, and is left alone: "
@@ -157,8 +175,7 @@ def _normal(name: str, value: Any) -> Any:
     if value is None:
         value = _ABSENT.get(name)
     if name == "metadata":
-        ours = (names.STREAM_OWNER, names.STREAM_OWNER_UID)
-        return {key: text for key, text in (value or {}).items() if key in ours}
+        return Owner.read({"metadata": value})
     if name == "subjects":
         return sorted(value)
     if name == "sources":
