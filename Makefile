@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench-webhook bench-sidecar bench-reconciler crds lock clean
+.PHONY: help setup check test demo demo-edge bench-webhook bench-sidecar bench-reconciler crds lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -32,6 +32,9 @@ test: $(STAMP) ## Run all tests (real nats-server, OpenBao and kubectl; ARGS= fo
 
 demo: $(STAMP) ## Run the main job on localcluster and check it (ARGS=--json for machine-readable lines)
 	@$(BIN)/python -m localcluster.demo $(ARGS)
+
+demo-edge: $(STAMP) ## Run edge nodes on localcluster, cut an uplink, and check what survives (ARGS=--json)
+	@$(BIN)/python -m localcluster.demo.edge $(ARGS)
 
 bench-webhook: $(STAMP) ## Webhook beside a bare application on the same body: throughput, latency, memory (JSON lines; needs wrk)
 	@$(BIN)/python -m tests.bench.webhook $(ARGS)

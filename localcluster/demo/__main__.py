@@ -1,25 +1,13 @@
-"""Command line of `make demo`: starts everything, runs the steps, leaves nothing behind."""
+"""`make demo`: the main job, from a label on a pod to messages, and what must not be possible."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import contextlib
-import logging
-import os
-import shutil
-import signal
 import sys
-import tempfile
 from pathlib import Path
 
-from edgefarm.errors import EdgefarmError
-from localcluster.daprd import write_launcher
-from localcluster.demo.observer import Observer
-from localcluster.demo.report import CheckFailed, JsonOutput, Report, TextOutput
+from localcluster.demo.command import Story, run
 from localcluster.demo.steps import Demo
-from localcluster.platform import Platform, PlatformOptions
-from localcluster.process import StartError
+from localcluster.platform import PlatformOptions
 
 _STEPS = (
     ("apply examples/quickstart", Demo.apply_example),
@@ -38,87 +26,31 @@ _STEPS = (
 )
 
 
-def main() -> int:
-    """Entry point; the exit status is 0 when every step held."""
-    parser = argparse.ArgumentParser(prog="make demo ARGS=", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object per step instead of text")
-    parser.add_argument("--keep", action="store_true", help="after the steps, keep everything running until Ctrl-C")
-    parser.add_argument("--data-dir", type=Path, help="keep data and logs in this folder (default: a temporary one)")
-    arguments = parser.parse_args()
-    if sys.platform != "linux":
-        print("The demo needs Linux: it gives every pod a loopback address of its own.", file=sys.stderr)
-        return 2
-    with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
-        return asyncio.run(_run(arguments))
-    print("interrupted; everything that was started has been stopped", file=sys.stderr)
-    return 130
-
-
-async def _run(arguments: argparse.Namespace) -> int:
-    # asyncio's TLS transport warns at the end of every connection that NATS closes; it means nothing.
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background jobs with it ignored
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    folder = _make_folder(arguments)
-    report = Report(JsonOutput() if arguments.json else TextOutput())
-    try:
-        await _show(folder, report, keep=arguments.keep)
-    except (CheckFailed, EdgefarmError, StartError, OSError, TimeoutError) as error:
-        report.close()
-        print(f"\nThe demo failed: {error}\nLogs and data are kept in {folder}", file=sys.stderr)
-        return 1
-    except asyncio.CancelledError:
-        _remove(folder, arguments)
-        raise
-    _remove(folder, arguments)
-    return 0
-
-
-async def _show(folder: Path, report: Report, *, keep: bool) -> None:
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    daprd = os.environ.get("EDGEFARM_DAPRD")
-    options = PlatformOptions(
-        daprd=Path(daprd) if daprd else write_launcher(folder),
-        kubebuilder_assets=Path(assets) if assets else None,
+def _options(daprd: Path, assets: Path | None) -> PlatformOptions:
+    return PlatformOptions(
+        daprd=daprd,
+        kubebuilder_assets=assets,
         renew_every="2s",
         lifetime="1h",
         keys={"rotateEvery": "90d", "overlap": "2h"},
     )
-    async with Platform(folder, options) as platform:
-        await platform.start(report.step)
-        demo = Demo(Observer.of(platform), report.output.note)
-        try:
-            for title, step in _STEPS:
-                await report.step(title, step(demo))
-        finally:
-            await demo.observer.system.close()
-        report.close()
-        if keep:
-            await _wait_for_interrupt(platform)
 
 
-async def _wait_for_interrupt(platform: Platform) -> None:
-    print(
-        f"\nEverything keeps running until Ctrl-C. Try:\n  export KUBECONFIG={platform.api.kubeconfig}", file=sys.stderr
+def main() -> int:
+    """Entry point; the exit status is 0 when every step held."""
+    story = Story(
+        target="demo",
+        about="Run the main job on localcluster and check it step by step.",
+        options=_options,
+        make=Demo,
+        steps=_STEPS,
+        suggestions=(
+            "get networks,policies -A",
+            "-n factory logs deploy/sensor",
+            "-n factory delete policy sensor",
+        ),
     )
-    for command in ("get networks,policies -A", "-n factory logs deploy/sensor", "-n factory delete policy sensor"):
-        print(f"  .venv/bin/kubectl {command}", file=sys.stderr)
-    await asyncio.Event().wait()
-
-
-def _make_folder(arguments: argparse.Namespace) -> Path:
-    if arguments.data_dir is None:
-        return Path(tempfile.mkdtemp(prefix="edgefarm-demo-"))
-    folder: Path = arguments.data_dir.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _remove(folder: Path, arguments: argparse.Namespace) -> None:
-    if arguments.data_dir is None:
-        shutil.rmtree(folder, ignore_errors=True)
+    return run(story)
 
 
 if __name__ == "__main__":

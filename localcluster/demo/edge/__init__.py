@@ -1,0 +1,1 @@
+"""`make demo-edge`: edge nodes whose data survives the loss of their uplink."""
