@@ -54,6 +54,8 @@ async def _run(settings: Settings) -> int:
         network,
         pod_advisor,
         policy,
+        stream,
+        stream_sweep,
         webhook_certificate,
     )
     from reconciler.metrics import Metrics
@@ -65,6 +67,8 @@ async def _run(settings: Settings) -> int:
         policy.build,
         pod_advisor.build,
         edge_network.build,
+        stream.build,
+        stream_sweep.build,
         webhook_certificate.build,
     )
     log = configure_logging("reconciler", settings.log_level)
