@@ -54,11 +54,11 @@ async def serve(settings: Settings, log: structlog.stdlib.BoundLogger) -> None:
         return None if admission.started else "starting"
 
     health = Server(HealthApplication(metrics, why_not_ready), HEALTH_LIMITS)
-    await health.start(settings.host, settings.health_port)
+    await health.start(settings.health_host, settings.health_port)
     follower = asyncio.create_task(certificates.follow(has_certificate))
     await _first(stop.wait(), has_certificate.wait())
     if not stop.is_set():
-        # Shared, so that with hostNetwork a new replica can start on the node of the one that it follows.
+        # Shared, so that a new replica can start at the address of the one that it follows.
         await admission.start(settings.host, settings.port, shared=True)
         await stop.wait()
         log.info("draining", seconds=settings.drain_seconds)

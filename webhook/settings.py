@@ -32,6 +32,7 @@ VARIABLES: Final = (
     ("EDGEFARM_WEBHOOK_HOST", "0.0.0.0", "address to listen on"),  # noqa: S104 - a pod's own network namespace
     ("EDGEFARM_WEBHOOK_PORT", "8443", "port of POST /mutate (TLS)"),
     ("EDGEFARM_WEBHOOK_HEALTH_PORT", "8080", "port of /healthz, /readyz and /metrics (plain HTTP)"),
+    ("EDGEFARM_WEBHOOK_HEALTH_HOST", "as EDGEFARM_WEBHOOK_HOST", "address of that port, which replicas do not share"),
     ("EDGEFARM_WEBHOOK_CERT_DIR", "/etc/edgefarm/webhook-tls", "folder with tls.crt and tls.key"),
     ("EDGEFARM_WEBHOOK_DRAIN", "5s", "how long it still serves after SIGTERM while it is no longer ready"),
     ("EDGEFARM_LOG_LEVEL", "info", "debug, info, warning or error; of the webhook and of the sidecars"),
@@ -73,6 +74,7 @@ class Settings:
     host: str
     port: int
     health_port: int
+    health_host: str
     certificates: Path
     drain_seconds: float
     log_level: str
@@ -82,10 +84,12 @@ class Settings:
     def read(cls, variables: Mapping[str, str]) -> Settings:
         """Read the environment; raise SettingsError that names every variable that is missing or wrong."""
         env = Environment(variables)
+        host = env.text("EDGEFARM_WEBHOOK_HOST", _DEFAULTS["EDGEFARM_WEBHOOK_HOST"])
         settings = cls(
-            host=env.text("EDGEFARM_WEBHOOK_HOST", _DEFAULTS["EDGEFARM_WEBHOOK_HOST"]),
+            host=host,
             port=env.port("EDGEFARM_WEBHOOK_PORT", 8443),
             health_port=env.port("EDGEFARM_WEBHOOK_HEALTH_PORT", 8080),
+            health_host=env.text("EDGEFARM_WEBHOOK_HEALTH_HOST", host),
             certificates=Path(env.text("EDGEFARM_WEBHOOK_CERT_DIR", _DEFAULTS["EDGEFARM_WEBHOOK_CERT_DIR"])),
             drain_seconds=env.duration("EDGEFARM_WEBHOOK_DRAIN", _DEFAULTS["EDGEFARM_WEBHOOK_DRAIN"]).total_seconds(),
             log_level=env.text("EDGEFARM_LOG_LEVEL", "info", choices=_LOG_LEVELS),

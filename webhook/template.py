@@ -23,6 +23,8 @@ from webhook.settings import Injection
 Json = dict[str, Any]
 
 TOKEN_DIR: Final = "/var/run/secrets/edgefarm.io"
+#: Where Kubernetes puts its own API token into every container that mounts nothing there.
+API_TOKEN_DIR: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 CREDENTIALS_DIR: Final = "/var/run/edgefarm/credentials"
 COMPONENTS_DIR: Final = "/var/run/edgefarm/components"
 LISTEN_ADDRESS: Final = "127.0.0.1"
@@ -255,7 +257,7 @@ def _container(name: str, arguments: list[str], plan: Plan, settings: Injection,
         "resources": resources.merge(_SIZES[mode], plan.options.sizes, traits.resources),
         "securityContext": _security(mode, traits),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _sidecar_mounts(plan.options),
+        "volumeMounts": [*_sidecar_mounts(plan.options), *_in_place_of_the_api_token(name, plan.form)],
     }
 
 
@@ -319,6 +321,17 @@ def _sidecar_mounts(options: Options) -> list[Json]:
     if options.mode is Mode.DAPR and options.dapr_config is not None:
         mounts.append({"name": names.VOLUME_DAPR_CONFIG, "mountPath": DAPR_CONFIG_DIR, "readOnly": True})
     return mounts
+
+
+def _in_place_of_the_api_token(name: str, form: Form) -> list[Json]:
+    """Our own token once more, where Kubernetes' ServiceAccount admission would add the pod's API token.
+
+    Not for an ordinary container: it is the first one, and the injector of Vault's agent takes what the first
+    ordinary container mounts there for the token that it logs in with.
+    """
+    if name == names.SIDECAR_CONTAINER and form is not Form.NATIVE:
+        return []
+    return [{"name": names.VOLUME_TOKEN, "mountPath": API_TOKEN_DIR, "readOnly": True}]
 
 
 def needs_group(mode: Mode, traits: Traits) -> bool:

@@ -117,6 +117,7 @@ class Webhook:
     health_port: int
     certificates: Path
     authority: Authority
+    health_host: str = "127.0.0.1"
 
     def connect(self, timeout: float = 10.0) -> http.client.HTTPSConnection:
         context = ssl.create_default_context(cafile=str(self.authority.certificate))
@@ -149,7 +150,7 @@ class Webhook:
     def get(self, path: str) -> tuple[int, str]:
         """Status and text of the health port; (0, "") when nothing listens."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://{self.health_host}:{self.health_port}{path}", timeout=5) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:

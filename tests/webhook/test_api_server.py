@@ -20,6 +20,7 @@ from tests.apiserver.webhook import allow, configuration, patching
 from tests.webhook.cluster import WEBHOOKS, Cluster, open_cluster, unlabelled
 from tests.webhook.conftest import StartWebhook, env_of, make_pod, sidecar_of
 from webhook.annotations import Mode
+from webhook.template import API_TOKEN_DIR
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,28 @@ async def test_a_labelled_pod_is_stored_with_the_sidecar(
     assert pod["spec"]["initContainers"][0] == sidecar_of(pod)
     assert [container["name"] for container in pod["spec"]["containers"]] == ["app"]
     assert {volume["name"] for volume in pod["spec"]["volumes"]} >= {names.VOLUME_TOKEN, names.VOLUME_CREDENTIALS}
+
+
+def api_token_mounts(container: Json) -> list[str]:
+    """The volumes that a container has where Kubernetes puts its API token."""
+    mounts = container.get("volumeMounts", [])
+    return [mount["name"] for mount in mounts if mount["mountPath"] == API_TOKEN_DIR]
+
+
+@pytest.mark.parametrize("native", ["true", "false"], ids=["native", "classic"])
+async def test_kubernetes_gives_its_api_token_to_the_application_and_not_to_the_sidecar(
+    cluster: Cluster, start_webhook: StartWebhook, native: str
+) -> None:
+    await cluster.register(start_webhook(EDGEFARM_SIDECAR_NATIVE=native))
+    spec = (await cluster.create(make_pod(initContainers=[{"name": "migrate", "image": "example/migrate:1"}])))["spec"]
+    ours, migrate = spec["initContainers"]
+    assert api_token_mounts(ours) == [names.VOLUME_TOKEN]
+    [volume] = api_token_mounts(migrate)
+    assert volume.startswith("kube-api-access-")
+    assert all(api_token_mounts(container) == [volume] for container in spec["containers"])
+    alone = (await cluster.create(make_pod(automountServiceAccountToken=False)))["spec"]
+    assert [api_token_mounts(container) for container in alone["containers"]] == [[]] * len(alone["containers"])
+    assert not [each["name"] for each in alone["volumes"] if each["name"].startswith("kube-api-access-")]
 
 
 async def test_while_all_webhooks_are_down_only_labelled_pods_wait(

@@ -14,7 +14,7 @@ from tests.webhook.conftest import SETTINGS, Json, env_of, injected, make_pod, o
 from webhook.annotations import Mode
 from webhook.inject import DEFAULT_CONTAINER
 from webhook.pod import is_ours
-from webhook.template import CREDENTIALS_DIR, HEALTH_PORT_NAME
+from webhook.template import API_TOKEN_DIR, CREDENTIALS_DIR, HEALTH_PORT_NAME
 
 _APP: Json = {"name": "app", "image": "example/app:1"}
 _FULL: Json = {
@@ -136,11 +136,19 @@ def test_without_native_sidecars_an_init_container_gets_the_credentials_and_a_co
     assert first["command"] == ["python", "-m", "sidecar", "once"]
     assert not {"restartPolicy", "startupProbe", "ports", "lifecycle"} & first.keys()
     assert first["env"] == sidecar["env"]
-    assert first["volumeMounts"] == sidecar["volumeMounts"]
+    assert without_api_token(first) == sidecar["volumeMounts"]
     assert "restartPolicy" not in sidecar
     # The application finds daprd listening: kubelet starts it when this command has ended.
     wait = {"postStart": {"exec": {"command": ["python", "-m", "sidecar", "wait"]}}}
     assert sidecar.get("lifecycle") == (wait if mode is Mode.DAPR else None)
+
+
+def without_api_token(container: Json) -> list[Json]:
+    """The mounts without the one that keeps Kubernetes' own token out, which must be there."""
+    mounts: list[Json] = container["volumeMounts"]
+    ours = {"name": names.VOLUME_TOKEN, "mountPath": API_TOKEN_DIR, "readOnly": True}
+    assert ours in mounts
+    return [mount for mount in mounts if mount != ours]
 
 
 def test_with_a_classic_sidecar_kubectl_still_means_the_application() -> None:

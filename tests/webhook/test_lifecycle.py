@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import signal
@@ -208,6 +209,20 @@ def test_a_port_that_is_taken_is_said_in_the_log_and_ends_the_process(
         start_webhook(EDGEFARM_WEBHOOK_HEALTH_PORT=str(webhook.health_port)).process.wait(10)
     assert "address already in use" in str(error.value)
     assert "Traceback" not in str(error.value)
+
+
+def test_replicas_share_an_address_and_each_says_at_its_own_whether_it_is_ready(start_webhook: StartWebhook) -> None:
+    first, own = start_webhook(), "127.0.0.2"
+    ports = {"EDGEFARM_WEBHOOK_PORT": first.port, "EDGEFARM_WEBHOOK_HEALTH_PORT": first.health_port}
+    texts = {name: str(port) for name, port in ports.items()}
+    started = start_webhook(wait=False, EDGEFARM_WEBHOOK_HEALTH_HOST=own, **texts)
+    second = dataclasses.replace(started, port=first.port, health_port=first.health_port, health_host=own)
+    second.process.wait_until(second.is_ready, "ready")
+    assert first.is_ready()
+    assert first.process.stop() == 0
+    assert not first.is_ready()
+    assert second.is_ready()
+    assert second.admit(make_review(make_pod()))["allowed"] is True
 
 
 def test_the_wrong_environment_is_named_variable_by_variable() -> None:

@@ -23,6 +23,7 @@ _REQUIRED = {
 def test_the_required_variables_are_enough() -> None:
     settings = Settings.read(_REQUIRED)
     assert (settings.port, settings.health_port, settings.drain_seconds) == (8443, 8080, 5)
+    assert settings.health_host == settings.host == "0.0.0.0"
     assert settings.injection.native is True
     assert settings.injection.audience == "edgefarm-network"
     assert settings.injection.excluded_namespaces == {"kube-system", "network"}
@@ -36,6 +37,8 @@ def test_everything_can_be_set(authority: Authority) -> None:
             "EDGEFARM_SIDECAR_NATIVE": "false",
             "EDGEFARM_SIDECAR_EXTRA_ENV": '{"EDGEFARM_DAPRD": "/opt/daprd"}',
             "EDGEFARM_NAMESPACE": "edge",
+            "EDGEFARM_WEBHOOK_HOST": "127.0.0.8",
+            "EDGEFARM_WEBHOOK_HEALTH_HOST": "127.0.0.9",
             "EDGEFARM_WEBHOOK_DRAIN": "1m",
         }
     )
@@ -44,6 +47,7 @@ def test_everything_can_be_set(authority: Authority) -> None:
     assert settings.injection.extra_env == {"EDGEFARM_DAPRD": "/opt/daprd"}
     assert settings.injection.excluded_namespaces == {"kube-system", "edge"}
     assert settings.drain_seconds == 60
+    assert (settings.host, settings.health_host) == ("127.0.0.8", "127.0.0.9")
 
 
 @pytest.mark.parametrize(
