@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import jsonpatch
 import pytest
 
 from edgefarm import names
@@ -51,19 +50,6 @@ DENIED: Final[dict[Reason, Json]] = {
 }
 
 
-#: JSON Patches for what no API server admits in a shape, with or without us, although it has the API's types.
-_CORRECTIONS: Final[dict[str, list[Json]]] = {
-    "unicode in every text": [{"op": "replace", "path": "/spec/containers/0/env/0/name", "value": "IN ASCII"}],
-    "annotations that a JSON pointer must escape": [
-        {"op": "replace", "path": "/metadata/annotations", "value": {"example.com/a": "~1/~0"}}
-    ],
-    "two init containers, one with everything": [{"op": "remove", "path": "/spec/initContainers/1/lifecycle"}],
-    "claims and huge pages": [
-        {"op": "add", "path": "/spec/containers/0/resources/limits/memory", "value": "64Mi"},
-    ],
-}
-
-
 @pytest.fixture(scope="module")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
@@ -80,7 +66,7 @@ async def cluster(api_server: ApiServer) -> AsyncIterator[Cluster]:
 
 def shaped(title: str, cluster: Cluster, mode: Mode) -> tuple[Json, str]:
     """The shape in a mode and the namespace that it is for: the restricted one wherever Kubernetes admits it there."""
-    made = jsonpatch.apply_patch(copy.deepcopy(SHAPES[title]), _CORRECTIONS.get(title, []))
+    made = copy.deepcopy(SHAPES[title])
     metadata = made["metadata"]
     metadata["annotations"] = {**(metadata.get("annotations") or {}), names.ANNOTATION_MODE: mode}
     namespace = cluster.namespace if violations(made) else cluster.restricted
