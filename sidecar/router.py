@@ -16,6 +16,7 @@ from sidecar.access import AccessDocument
 from sidecar.credentials import Credentials
 from sidecar.log import Log
 from sidecar.route import Answer, Look, Looked, Place, Reach
+from sidecar.settings import Settings
 from sidecar.upstream import Bug, Connected, Dialler, Report, Trouble, Upstream
 
 if TYPE_CHECKING:  # mode dapr does without it
@@ -34,13 +35,13 @@ class Router:
     `post` takes events from any thread and has them handed to `handle`.
     """
 
-    def __init__(self, ca_bundle: str | None, relay: Relay | None, post: Callable[[Event], None], log: Log) -> None:
-        self._ca_bundle = ca_bundle
+    def __init__(self, settings: Settings, relay: Relay | None, post: Callable[[Event], None], log: Log) -> None:
+        self._ca_bundle = settings.ca_bundle
+        self._timing = settings.route
         self._dialler = Dialler()
         self._relay = relay
         self._post = post
         self._log = log
-        self._timing = route.Timing()
         self._state = route.State()
         self._held: Credentials | None = None
         self._problem: str | None = None

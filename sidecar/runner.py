@@ -77,7 +77,7 @@ class Runner:
         self._failures: Counter[str] = Counter()
         self._supervisor = self._make_supervisor(services.daprd)
         used = services != Services()
-        self._router = Router(settings.ca_bundle, services.relay, self._inbox.put, log) if used else None
+        self._router = Router(settings, services.relay, self._inbox.put, log) if used else None
 
     def _make_supervisor(self, daprd: Daprd | None) -> Supervisor | None:
         if daprd is None:

@@ -10,6 +10,7 @@ from typing import Final
 from edgefarm import names
 from edgefarm.env import Environment
 from edgefarm.errors import InvalidName
+from sidecar.route import Timing
 
 MODE_DAPR: Final = "dapr"
 MODE_NATS: Final = "nats"
@@ -101,6 +102,7 @@ class Settings:
     ca_bundle: str | None
     credentials_dir: Path
     relay: RelaySettings | None
+    route: Timing
     health_port: int
     log_level: str
     refresh_seconds: int
@@ -119,6 +121,7 @@ def load(variables: Mapping[str, str]) -> Settings:
         ca_bundle=environment.optional("EDGEFARM_CA_BUNDLE"),
         credentials_dir=Path(environment.text("EDGEFARM_CREDENTIALS_DIR", "/var/run/edgefarm/credentials")),
         relay=_relay(environment),
+        route=_route(environment),
         health_port=environment.port("EDGEFARM_HEALTH_PORT", 3580),
         log_level=environment.text("EDGEFARM_LOG_LEVEL", "info", choices=_LOG_LEVELS),
         refresh_seconds=environment.integer("EDGEFARM_REFRESH_SECONDS", 30, low=1, high=3600),
@@ -178,6 +181,14 @@ def _relay(environment: Environment) -> RelaySettings | None:
     """None where the port is not set: the application connects by itself then."""
     port = environment.integer("EDGEFARM_NATS_PORT", 0, high=65535)
     return RelaySettings(_listen_address(environment), port) if port else None
+
+
+def _route(environment: Environment) -> Timing:
+    return Timing(
+        patience=environment.integer("EDGEFARM_ROUTE_PATIENCE_SECONDS", 3, low=1, high=300),
+        steady=environment.integer("EDGEFARM_ROUTE_STEADY_SECONDS", 10, low=1, high=3600),
+        search=environment.integer("EDGEFARM_ROUTE_SEARCH_SECONDS", 45, low=1, high=3600),
+    )
 
 
 def _listen_address(environment: Environment) -> str:
