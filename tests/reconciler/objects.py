@@ -82,9 +82,11 @@ def stream(
 
 
 def pod(name: str = "app", namespace: str = "factory", network: str = "foo", account: str = "sensor") -> dict[str, Any]:
-    """A labelled pod."""
+    """A labelled and injected pod."""
     metadata = _metadata(name, namespace, NOW) | {"labels": {names.LABEL_NETWORK: network}}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"serviceAccountName": account}}
+    containers = {"initContainers": [{"name": names.SIDECAR_CONTAINER}], "containers": [{"name": "app"}]}
+    spec = {"serviceAccountName": account, **containers}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
 def deleting(obj: Mapping[str, Any]) -> dict[str, Any]:

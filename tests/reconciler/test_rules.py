@@ -188,7 +188,11 @@ async def test_a_labelled_pod_without_credentials_is_told_once_what_to_create(si
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "app", "namespace": site.factory, "labels": {names.LABEL_NETWORK: site.network}},
-        "spec": {"serviceAccountName": "sensor", "containers": [{"name": "app", "image": "app"}]},
+        "spec": {
+            "serviceAccountName": "sensor",
+            "initContainers": [{"name": names.SIDECAR_CONTAINER, "image": "sidecar"}],
+            "containers": [{"name": "app", "image": "app"}],
+        },
     }
     await site.make_service_account("sensor")
     await site.reconciler.kube.create(POD, pod)
