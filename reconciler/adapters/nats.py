@@ -192,14 +192,19 @@ class SystemClient:
             token, seed = await self._credentials()
             try:
                 connection = await Connection.open(url, token, seed, self._tls, self._timeout, inbox=CONTROLLER_INBOX)
+                await self._listen(connection, token)
             except NatsUnavailable as error:
                 problems.append(str(error))
-                continue
-            if self._on_leafs is not None:
-                account = jwt.decode(token)["nats"]["issuer_account"]
-                await connection.listen((subject.format(account) for subject in _COMING_AND_GOING), self._on_leafs)
-            return connection
+            except ConnectionLostError:
+                problems.append(f"The connection to NATS at {url} was lost at once.")
+            else:
+                return connection
         raise NatsUnavailable(" ".join(problems))
+
+    async def _listen(self, connection: Connection, token: str) -> None:
+        if self._on_leafs is not None:
+            account = jwt.decode(token)["nats"]["issuer_account"]
+            await connection.listen((subject.format(account) for subject in _COMING_AND_GOING), self._on_leafs)
 
 
 @dataclass(frozen=True)

@@ -246,14 +246,14 @@ def _account(network: Object | None) -> Any:
 
 
 def _is_made_for(obj: Object, owner: Object) -> bool:
-    return Meta.parse(obj).owner == owner["metadata"]["uid"]
+    return bool(Meta.parse(obj).owner == owner["metadata"]["uid"])
 
 
 def _is_current(obj: Object) -> bool:
     """Whether the object is Ready, as it is now."""
     ready = find_condition(obj, READY)
     generation = obj["metadata"].get("generation")
-    return ready is not None and bool((ready["status"], ready.get("observedGeneration")) == ("True", generation))
+    return ready is not None and (ready["status"], ready.get("observedGeneration")) == ("True", generation)
 
 
 def _version(obj: Object) -> str:
