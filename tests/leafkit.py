@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import contextlib
 import json
+import socket
+import ssl
 import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgefarm.nats import nkeys
 from edgefarm.nats.leafconfig import LeafServer, ListenerTls, Storage, Uplink, leaf_config
 from localcluster.process import LocalProcess, accepts, free_port
 from localcluster.stack import find_program
@@ -103,3 +109,89 @@ class Leaf:
             await eventually(lambda: self.connected() == accounts, "both connections to the hub", within)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.running.tail(30)}") from error
+
+
+class RogueLeaf:
+    """Somebody with a leaf's credentials who speaks the leaf protocol by hand and keeps to no rule of it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._lines = asyncio.create_task(self._read())
+        self.received: list[str] = []
+        self.errors: list[str] = []
+
+    @classmethod
+    async def connect(cls, hub: Hub, credentials: Credentials, domain: str = "rogue") -> RogueLeaf:
+        """Connect to the hub's listener for leafs. That the hub refuses is seen by `until_closed`."""
+        host, _, port = hub.leaf_url.removeprefix("tls://").rpartition(":")
+        plain, info = await _read_info(host, int(port))
+        tls = ssl.create_default_context(cadata=hub.authority.pem)
+        reader, writer = await asyncio.open_connection(sock=plain, ssl=tls, server_hostname=host)
+        token, seed = credentials
+        signature = base64.urlsafe_b64encode(nkeys.sign(seed, info["nonce"].encode())).rstrip(b"=").decode()
+        connect = {"jwt": token, "sig": signature, "name": domain, "domain": domain, "server_id": domain}
+        rogue = cls(reader, writer)
+        rogue.send(f"CONNECT {json.dumps({**connect, 'headers': True, 'tls_required': True})}")
+        await rogue.settle()
+        return rogue
+
+    def send(self, line: str) -> None:
+        """Send one line of the protocol."""
+        self._writer.write(f"{line}\r\n".encode())
+
+    async def subscribe(self, subject: str) -> None:
+        """Ask for a subject of the account."""
+        self.send(f"LS+ {subject}")
+        await self.settle()
+
+    async def publish(self, subject: str, payload: str = "", reply: str = "") -> None:
+        """Send a message into the account."""
+        self.send(f"LMSG {subject} {f'{reply} ' if reply else ''}{len(payload)}\r\n{payload}")
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Return when the hub has worked off what was sent, or has closed the connection."""
+        pongs = self.received.count("PONG")
+        self.send("PING")
+        await eventually(lambda: self.closed or self.received.count("PONG") > pongs, "an answer of the hub")
+
+    def subjects(self) -> list[str]:
+        """The subjects of the messages that came."""
+        return [line.split(" ")[1] for line in self.received if line.startswith(("LMSG ", "HMSG "))]
+
+    def requests(self) -> list[str]:
+        """Those that are not traffic between streams, which other tests may cause."""
+        return [subject for subject in self.subjects() if not subject.startswith(("$JS.S.", "$JS.M.", "$JS.FC."))]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the hub has ended the connection."""
+        return self._lines.done()
+
+    async def close(self) -> None:
+        """Hang up."""
+        self._writer.close()
+        await self._lines
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await self._writer.wait_closed()
+
+    async def _read(self) -> None:
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while read := await self._reader.readline():
+                line = read.decode(errors="replace").rstrip()
+                self.received.append(line)
+                if line == "PING":
+                    self.send("PONG")
+                if line.startswith("-ERR"):
+                    self.errors.append(line)
+
+
+async def _read_info(host: str, port: int) -> tuple[socket.socket, dict[str, Any]]:
+    """A connection on which the server has introduced itself and now waits for TLS."""
+    loop, line = asyncio.get_running_loop(), b""
+    plain = socket.create_connection((host, port), timeout=5)
+    plain.setblocking(False)
+    while not line.endswith(b"\n"):
+        line += await loop.sock_recv(plain, 1)
+    return plain, json.loads(line.removeprefix(b"INFO "))
