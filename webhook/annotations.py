@@ -28,7 +28,14 @@ class Mode(StrEnum):
 
 
 class InvalidAnnotation(EdgefarmError):
-    """The value of an annotation cannot be used; the message names the annotation and says what to write."""
+    """The value of an annotation cannot be used; the message names the annotation and says what to write.
+
+    The message may quote the value, which does not belong into a log; `annotation` is the name alone.
+    """
+
+    def __init__(self, annotation: str, problem: str) -> None:
+        super().__init__(f"annotation {annotation} {problem}")
+        self.annotation = annotation
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def read_options(annotations: Mapping[str, str]) -> Options:
         except ValueError as error:
             if annotations.get(names.ANNOTATION_INJECT) == "false":
                 continue
-            raise InvalidAnnotation(f"annotation {name} is {_short(value)}: {error}") from error
+            raise InvalidAnnotation(name, f"is {_short(value)}: {error}") from error
         if isinstance(target, str):
             found[target] = result
         else:
@@ -125,8 +132,8 @@ def _check_together(options: Options) -> None:
     name = resources.exceeding(options.sizes)
     if name is not None:
         raise InvalidAnnotation(
-            f"annotation {names.PREFIX}sidecar-{name}-request is larger than {names.PREFIX}sidecar-{name}-limit: "
-            "write a request that is not above the limit"
+            f"{names.PREFIX}sidecar-{name}-request",
+            f"is larger than {names.PREFIX}sidecar-{name}-limit: write a request that is not above the limit",
         )
 
 

@@ -53,7 +53,7 @@ def decide(pod: Pod, namespace: str, settings: Injection) -> Decision:
     try:
         options = read_options(annotations)
     except InvalidAnnotation as error:
-        return deny(Reason.INVALID_ANNOTATION, problem=error)
+        return deny(Reason.INVALID_ANNOTATION, annotation=error.annotation, problem=error)
     if not options.inject:
         return skip(Reason.OPTED_OUT)
     plan = _plan(pod, namespace, options, settings)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import msgspec
 
 from edgefarm.secrets import mask_secrets
-from webhook.decide import Decision
+from webhook.decide import Decision, Deny
 from webhook.review import Request
 
 
@@ -34,8 +34,8 @@ class DecisionLog:
             "program": self._program,
             "outcome": outcome,
             "reason": decision.reason.value,
-            # The two in which a pod's author may have written anything.
-            "sentence": decision.sentence and mask_secrets(decision.sentence),
+            # Not the sentence: it may quote the pod, and only the pod's author gets it.
+            "annotation": decision.annotation if isinstance(decision, Deny) else "",
             "pod": mask_secrets(request.name),
             "namespace": request.namespace,
             "uid": request.uid[:64],

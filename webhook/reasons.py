@@ -71,10 +71,12 @@ class Skip:
 
 @dataclass(frozen=True)
 class Deny:
-    """The pod is not admitted; the sentence tells its author what to change."""
+    """The pod is not admitted; the sentence tells its author what to change, and may quote the pod."""
 
     reason: Reason
     sentence: str
+    #: The name of the annotation that is to be changed, if it is one.
+    annotation: str = ""
 
 
 def skip(reason: Reason, **facts: object) -> Skip:
@@ -82,9 +84,9 @@ def skip(reason: Reason, **facts: object) -> Skip:
     return Skip(reason, _sentence(reason, facts))
 
 
-def deny(reason: Reason, **facts: object) -> Deny:
+def deny(reason: Reason, *, annotation: str = "", **facts: object) -> Deny:
     """Deny with the sentence of `reason`."""
-    return Deny(reason, _sentence(reason, facts))
+    return Deny(reason, _sentence(reason, facts), annotation)
 
 
 def _sentence(reason: Reason, facts: Mapping[str, object]) -> str:

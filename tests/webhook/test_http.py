@@ -221,7 +221,8 @@ def test_decisions_are_counted_and_logged_without_the_contents_of_pods(start_web
     pod = make_pod(containers=[{"name": "app", "env": [{"name": "PASSWORD", "value": secret}]}])
     webhook.admit(make_review(pod))
     webhook.admit(make_review(make_pod({names.ANNOTATION_INJECT: "false"})))
-    webhook.admit(make_review(make_pod({names.ANNOTATION_INJECT: "maybe"})))
+    denied = webhook.admit(make_review(make_pod({names.ANNOTATION_INJECT: secret})))
+    assert secret in denied["status"]["message"]
     webhook.post(b"garbage")
     status, metrics = webhook.get("/metrics")
     assert status == 200
@@ -237,8 +238,9 @@ def test_decisions_are_counted_and_logged_without_the_contents_of_pods(start_web
     log = webhook.process.log.read_text()
     assert secret not in log
     decisions = [event for event in map(json.loads, log.splitlines()) if event["event"] == "admission"]
-    assert [(event["outcome"], event["namespace"], event["pod"]) for event in decisions] == [
-        ("inject", "team-a", "publisher-6f7d8c9b5-"),
-        ("skip", "team-a", "publisher-6f7d8c9b5-"),
-        ("deny", "team-a", "publisher-6f7d8c9b5-"),
+    assert [(event["outcome"], event["reason"], event["annotation"]) for event in decisions] == [
+        ("inject", "Injected", ""),
+        ("skip", "OptedOut", ""),
+        ("deny", "InvalidAnnotation", names.ANNOTATION_INJECT),
     ]
+    assert {(event["namespace"], event["pod"]) for event in decisions} == {("team-a", "publisher-6f7d8c9b5-")}
