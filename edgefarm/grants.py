@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -15,21 +16,15 @@ class Mounts(Protocol):
     def kv_mount(self) -> str: ...
 
 
-def grant_policy(mounts: Mounts, transit_key: str, document_path: str) -> str:
-    """Vault policy that allows signing with one key and reading one access document, and nothing else.
+def grant_policy(mounts: Mounts, transit_key: str, document_path: str, *, also: Sequence[str] = ()) -> str:
+    """Vault policy that allows signing with one key (and those of `also`) and reading one access document.
 
     The text is the same for the same arguments, so comparing it with what Vault holds tells whether to write. Vault
     lets the reconciler write only texts of this form: see `reconciler.controller_grant`.
     """
-    family, _, rest = transit_key.partition(".")
-    return (
-        f'{grant_policy_start(mounts.transit_mount, family)}{rest}" {{\n'
-        '  capabilities = ["update"]\n'
-        "}\n"
-        f'path "{mounts.kv_mount}/data/{document_path}" {{\n'
-        '  capabilities = ["read"]\n'
-        "}\n"
-    )
+    rules = [(f"{mounts.transit_mount}/sign/{key}", "update") for key in (transit_key, *also)]
+    rules.append((f"{mounts.kv_mount}/data/{document_path}", "read"))
+    return "".join(f'path "{path}" {{\n  capabilities = ["{capability}"]\n}}\n' for path, capability in rules)
 
 
 def grant_policy_start(transit_mount: str, key_family: str) -> str:

@@ -138,5 +138,7 @@ STATUS: Final = schema.obj(
         "account": schema.text("Public key of the network's NATS account, as found on the servers."),
         "grants": schema.integer("Service accounts that can get credentials."),
         "policies": schema.integer("Policies that belong to the network."),
+        "edgeNodes": schema.integer("Nodes that its EdgeNetworks select."),
+        "streams": schema.integer("Streams that belong to the network."),
     }
 )

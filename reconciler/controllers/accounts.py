@@ -15,11 +15,23 @@ from edgefarm.nats.claims import ScopedKey, delete_claims
 from edgefarm.vault import Vault
 from reconciler.configuration import VaultConfiguration
 from reconciler.context import Context
-from reconciler.desired.account import Accountable, Comparison, Envelope, claims_of, compare, next_issued_at
+from reconciler.desired.account import (
+    Accountable,
+    Comparison,
+    Envelope,
+    account_public,
+    claims_of,
+    compare,
+    next_issued_at,
+)
+from reconciler.desired.grants import SigningKey
+from reconciler.desired.leafs import SystemAccess
 
 #: The key that signs, and the version of it that servers know.
 _ISSUER: Final = names.OPERATOR_SIGNING_KEYS[0]
 _ISSUER_VERSION: Final = 1
+#: The bootstrap has put the first version of the leafs' key into the system account, for good.
+_SYSTEM_KEY_VERSION: Final = 1
 #: Seconds that servers may take to store what they were sent.
 _PATIENCE: Final = 5.0
 _INTERVAL: Final = 0.05
@@ -27,10 +39,11 @@ _INTERVAL: Final = 0.05
 
 @dataclass(frozen=True)
 class _Operator:
-    """Public facts of the operator, and the Vault they were read from."""
+    """Public facts of the operator (the KV document), and the Vault they were read from."""
 
     vault: VaultConfiguration | None
     signing_keys: tuple[str, ...]
+    document: Mapping[str, Any]
 
     @property
     def issuer(self) -> str:
@@ -43,6 +56,7 @@ class Accounts:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._known: _Operator | None = None
+        self._leaf_key: tuple[VaultConfiguration | None, SigningKey] | None = None
 
     async def ensure(
         self, network: Accountable, account: str, keys: Sequence[ScopedKey]
@@ -62,6 +76,33 @@ class Accounts:
             await self._context.nats().push(token)
             await self._read_back(account, wanted, operator.signing_keys)
         return before, sorted({answer.server for answer in answers})
+
+    async def push_again(self, account: str) -> bool:
+        """Send the account once more as it is stored, for leafs that were away; False when servers do not agree."""
+        stored = {answer.jwt for answer in await self._context.nats().lookup(account)}
+        token = stored.pop() if len(stored) == 1 else None
+        if token is not None:
+            await self._context.nats().push(token)
+        return token is not None
+
+    async def system_access(self) -> SystemAccess:
+        """What leafs are told of the system account. NatsUnavailable while there is no key for them."""
+        operator = await self._operator()
+        if self._leaf_key is None or self._leaf_key[0] != operator.vault:
+            key = await self._context.vault.call(Vault.key, names.SYSTEM_LEAF_KEY)
+            if key is None:
+                raise NatsUnavailable(
+                    "Vault holds no key for leafs yet: run `python -m reconciler bootstrap` once more."
+                )
+            version = key.versions[_SYSTEM_KEY_VERSION]
+            signing = SigningKey(key.name, _SYSTEM_KEY_VERSION, account_public(version.public_key))
+            self._leaf_key = (operator.vault, signing)
+        return SystemAccess(
+            account=operator.document["systemAccount"],
+            key=self._leaf_key[1],
+            operator_jwt=operator.document["operatorJwt"],
+            system_account_jwt=operator.document["systemAccountJwt"],
+        )
 
     async def delete(self, accounts: Collection[str]) -> None:
         """Remove accounts from all servers and see that they are gone; absent ones are fine."""
@@ -110,7 +151,7 @@ class Accounts:
             document = await self._context.vault.call(Vault.read_document, names.OPERATOR_DOCUMENT)
             if not document or not document.get("signingKeys"):
                 raise NatsUnavailable("Vault holds no operator yet: run `python -m reconciler bootstrap` once.")
-            self._known = _Operator(vault, tuple(document["signingKeys"]))
+            self._known = _Operator(vault, tuple(document["signingKeys"]), document)
         return self._known
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edgefarm import names
 from edgefarm.api.meta import Meta
 from edgefarm.api.network import Network
+from edgefarm.api.stream import Stream
 from edgefarm.errors import Conflict
 from reconciler.concurrency import all_of
 from reconciler.context import Context
 from reconciler.controllers.directory import Directory
 from reconciler.desired.blueprint import Plan, Surroundings
+from reconciler.desired.leafs import LeafEntry
 from reconciler.desired.membership import Verdict, is_copy
-from reconciler.desired.resources import FoundPolicy, named_network
+from reconciler.desired.resources import FoundEdgeNetwork, FoundPolicy, named_network
 from reconciler.ports import NAMESPACE, POLICY, SERVICE_ACCOUNT, Object
 
 
@@ -44,9 +48,10 @@ class ClusterObjects:
                     members.append(MemberPolicy(obj, found, verdict))
         return members
 
-    def around(self, network: Network, members: list[MemberPolicy]) -> Surroundings:
+    def around(self, network: Network, members: list[MemberPolicy], entry: LeafEntry | None) -> Surroundings:
         """Everything else that decides about the network."""
         copies = self._directory.policies_called(names.default_policy(network.name))
+        streams = [found.stream for _, found in self._directory.streams_of(network.name) if found.stream is not None]
         return Surroundings(
             policies=tuple(member.found.policy for member in members if member.found.policy is not None),
             template=self._template(network),
@@ -57,7 +62,17 @@ class ClusterObjects:
                 for member in members
                 if self._context.store(SERVICE_ACCOUNT).get(member.found.namespace, member.found.name)
             ),
+            edges=self._edges(network.name, streams),
+            streams=tuple(streams),
+            entry=entry,
         )
+
+    def _edges(self, network: str, streams: Iterable[Stream]) -> tuple[FoundEdgeNetwork, ...]:
+        """The EdgeNetworks of the network, and those of others that its Streams name."""
+        named = {stream.edge_network for stream in streams if stream.edge_network is not None}
+        others = filter(None, map(self._directory.edge_network, named))
+        found = map(FoundEdgeNetwork.read, [*self._directory.edge_networks_of(network), *others])
+        return tuple(sorted({edge.name: edge for edge in found}.values(), key=lambda edge: edge.name))
 
     def _template(self, network: Network) -> FoundPolicy | None:
         ref = network.default_policy_ref

@@ -6,8 +6,9 @@ leaves a credential valid that should not be, and documents never name a key tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from edgefarm import names
@@ -17,11 +18,12 @@ from reconciler.concurrency import all_of, together
 from reconciler.context import Context
 from reconciler.controllers.accounts import Accounts
 from reconciler.controllers.vault_objects import NetworkVault, VaultListings, VaultObjects
-from reconciler.desired.account import Comparison, account_public, scoped_keys
-from reconciler.desired.blueprint import Blueprint, Member
+from reconciler.desired.account import Comparison, account_public
+from reconciler.desired.blueprint import Blueprint
 from reconciler.desired.conditions import Converged
 from reconciler.desired.grants import (
     AccessTimes,
+    Grant,
     GrantMaker,
     GrantWrites,
     SigningKey,
@@ -29,27 +31,29 @@ from reconciler.desired.grants import (
     grant_writes,
     orphaned_keys,
 )
-from reconciler.desired.keys import KeyPlan, KeySchedule, plan_key
+from reconciler.desired.keys import KeySchedule, plan_key
+from reconciler.desired.leafs import leaf_grant
+from reconciler.desired.scopes import Scope, policy_scope_key, scopes_of
 
 #: An account is known to servers by its public key, so the first version counts, whatever somebody adds to the key.
 _IDENTITY_VERSION: Final = 1
 
 
 @dataclass(frozen=True)
-class _MemberKey:
-    """One Policy's key after it was made or rotated, and which versions of it are valid."""
+class _ScopeKey:
+    """A scope's key after it was made or rotated, which versions of it are valid, and when that changes by itself."""
 
-    member: Member
+    scope: Scope
     key: TransitKey
-    plan: KeyPlan
+    active: tuple[int, ...]
+    look_again: datetime | None
 
-    def publics(self) -> list[str]:
+    def claims(self) -> list[ScopedKey]:
+        """One entry in the account per valid version."""
         # The latest version signs, even if a clock of Vault that is behind ours dates it before a revocation.
-        valid = sorted({*self.plan.active, self.key.latest_version})
-        return [account_public(self.key.versions[version].public_key) for version in valid]
-
-    def scoped(self) -> list[ScopedKey]:
-        return scoped_keys(f"{self.member.namespace}.{self.member.policy}", self.member.permissions, self.publics())
+        valid = sorted({*self.active, self.key.latest_version})
+        publics = (account_public(self.key.versions[version].public_key) for version in valid)
+        return [ScopedKey(public, self.scope.role, self.scope.template) for public in publics]
 
     def signing(self) -> SigningKey:
         return SigningKey(self.key.name, self.key.latest_version, account_public(self.key.latest.public_key))
@@ -70,31 +74,49 @@ class Convergence:
         """
         vault = NetworkVault(self._context.vault, self._listings, blueprint.name)
         found = await vault.read()
-        key_of = {member: _key_name(blueprint, member) for member in blueprint.members}
-        in_use = {holder.path: key_of[member] for member in blueprint.members for holder in blueprint.holders(member)}
+        scopes = scopes_of(blueprint)
+        in_use = {holder.path: scope.key for scope in scopes for holder in scope.holders}
         leaving = departures(found.grants, in_use, found.keys)
         await vault.revoke(leaving.roles)
-        identity, keys = await self._ensure_keys(vault, blueprint, found, frozenset(leaving.keys))
+        identity, keys = await self._ensure_keys(vault, blueprint, scopes, found, frozenset(leaving.keys))
         account = account_public(identity.versions[_IDENTITY_VERSION].public_key)
-        scoped = [entry for key in keys for entry in key.scoped()]
-        before, servers = await self._accounts.ensure(blueprint, account, scoped)
-        make = GrantMaker(account, blueprint.credentials, blueprint.configuration)
-        grants = [make.grant(holder, key.signing()) for key in keys for holder in blueprint.holders(key.member)]
+        before, servers = await self._accounts.ensure(
+            blueprint, account, [entry for key in keys for entry in key.claims()]
+        )
+        grants = await self._grants(blueprint, account, keys)
         writes = grant_writes(grants, found.grants.without(leaving.roles))
         await vault.write_grants(writes)
         # Keys before documents: a Policy made again under an old name must find that the key has served others.
-        await vault.delete_keys(orphaned_keys(blueprint.name, found.keys, key_of.values()))
+        await vault.delete_keys(orphaned_keys(blueprint.name, found.keys, (scope.key for scope in scopes)))
         await vault.delete_documents(leaving.documents)
         if account_before is not None and account_before != account:
             await self._accounts.delete([account_before])
+        signing = {key.key.name: key.signing() for key in keys}
         return Converged(
             account=account,
             servers=tuple(servers),
-            keys={(key.member.namespace, key.member.policy): key.signing() for key in keys},
+            keys={(m.namespace, m.policy): signing[policy_scope_key(blueprint, m)] for m in blueprint.members},
             grants=len(grants),
-            look_again=min((key.plan.look_again for key in keys), default=None),
-            mended=_mended(found, before, writes, key_of),
+            look_again=min((key.look_again for key in keys if key.look_again is not None), default=None),
+            mended=_mended(found, before, writes, scopes),
         )
+
+    async def push_again(self, account: str) -> bool:
+        """Have leafs that were away told what the account is now; False when it has to be looked into first."""
+        return await self._accounts.push_again(account)
+
+    async def _grants(self, blueprint: Blueprint, account: str, keys: Sequence[_ScopeKey]) -> list[Grant]:
+        leaf = blueprint.entry.members() if blueprint.entry else {"leaf": []}
+        make = GrantMaker(account, blueprint.credentials, blueprint.configuration, leaf)
+        grants = []
+        for key in keys:
+            for holder in key.scope.holders:
+                grant = make.grant(holder, key.signing())
+                if key.scope.storage is not None:
+                    system = await self._accounts.system_access()
+                    grant = leaf_grant(grant, blueprint.configuration, system, key.scope.storage)
+                grants.append(grant)
+        return grants
 
     async def remove(self, network: str, account_before: str | None) -> None:
         """Remove the account from the servers, then roles, policies, documents and keys; the account's key last,
@@ -112,36 +134,38 @@ class Convergence:
             await vault.delete_keys([found.account.name])
 
     async def _ensure_keys(
-        self, vault: NetworkVault, blueprint: Blueprint, found: VaultObjects, replace: frozenset[str]
-    ) -> tuple[TransitKey, list[_MemberKey]]:
+        self,
+        vault: NetworkVault,
+        blueprint: Blueprint,
+        scopes: Sequence[Scope],
+        found: VaultObjects,
+        replace: frozenset[str],
+    ) -> tuple[TransitKey, list[_ScopeKey]]:
+        schedule = _schedule(blueprint)
+
         async def identity() -> TransitKey:
             return found.account or await vault.create_account_key()
 
-        async def members() -> list[_MemberKey]:
-            return await all_of(
-                [self._ensure_key(vault, blueprint, member, found, replace) for member in blueprint.members]
-            )
+        async def scoped() -> list[_ScopeKey]:
+            return await all_of([self._ensure_key(vault, scope, schedule, found, replace) for scope in scopes])
 
-        return await together(identity(), members())
+        return await together(identity(), scoped())
 
     async def _ensure_key(
-        self, vault: NetworkVault, blueprint: Blueprint, member: Member, found: VaultObjects, replace: frozenset[str]
-    ) -> _MemberKey:
-        name = _key_name(blueprint, member)
-        now, schedule = self._context.clock(), _schedule(blueprint)
-        if name in replace:
-            key = await vault.replace_key(name)
+        self, vault: NetworkVault, scope: Scope, schedule: KeySchedule, found: VaultObjects, replace: frozenset[str]
+    ) -> _ScopeKey:
+        if scope.key in replace:
+            key = await vault.replace_key(scope.key)
         else:
-            key = found.keys.get(name) or await vault.create_key(name)
-        plan = plan_key(key, member.orders, schedule, now)
+            key = found.keys.get(scope.key) or await vault.create_key(scope.key)
+        if scope.orders is None:
+            return _ScopeKey(scope, key, tuple(key.versions), None)
+        now = self._context.clock()
+        plan = plan_key(key, scope.orders, schedule, now)
         if plan.rotate:
-            key = await vault.rotate_key(name)
-            plan = plan_key(key, member.orders, schedule, now)
-        return _MemberKey(member, key, plan)
-
-
-def _key_name(blueprint: Blueprint, member: Member) -> str:
-    return names.policy_key(blueprint.name, member.namespace, member.policy)
+            key = await vault.rotate_key(scope.key)
+            plan = plan_key(key, scope.orders, schedule, now)
+        return _ScopeKey(scope, key, plan.active, plan.look_again)
 
 
 def _schedule(blueprint: Blueprint) -> KeySchedule:
@@ -151,14 +175,22 @@ def _schedule(blueprint: Blueprint) -> KeySchedule:
     return KeySchedule(keys.rotate_every, max(keys.overlap, lifetime))
 
 
-def _mended(
-    found: VaultObjects, before: Comparison, writes: GrantWrites, key_of: Mapping[Member, str]
-) -> tuple[str, ...]:
-    """What a network that was in order should not have needed."""
+def _mended(found: VaultObjects, before: Comparison, writes: GrantWrites, scopes: Sequence[Scope]) -> tuple[str, ...]:
+    """What a network that was in order should not have needed; leafs that are new have not lost anything."""
+    known = [scope for scope in scopes if scope.storage is None or _has_traces(scope, found)]
+    roles = {holder.role for scope in known for holder in scope.holders}
+    policies = {names.vault_policy(role) for role in roles}
+    paths = {holder.path for scope in known for holder in scope.holders}
     return (
         *(f"account missing on NATS server {server}" for server in before.missing),
-        *(f"key {name} missing" for name in sorted(set(key_of.values()) - found.keys.keys())),
-        *(f"Vault policy {name} missing or changed" for name in writes.policies),
-        *(f"role {role.name} missing or changed" for role in writes.roles),
-        *(f"document {path} missing" for path in writes.documents if path not in found.grants.documents),
+        *(f"key {name} missing" for name in sorted({scope.key for scope in known} - found.keys.keys())),
+        *(f"Vault policy {name} missing or changed" for name in writes.policies if name in policies),
+        *(f"role {role.name} missing or changed" for role in writes.roles if role.name in roles),
+        *(f"document {path} missing" for path in writes.documents if path in paths - found.grants.documents.keys()),
     )
+
+
+def _has_traces(scope: Scope, found: VaultObjects) -> bool:
+    """Whether any of its holders has had a grant."""
+    roles = found.grants.role_names()
+    return any(holder.role in roles or holder.path in found.grants.documents for holder in scope.holders)

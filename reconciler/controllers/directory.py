@@ -7,7 +7,7 @@ from typing import Final
 
 from reconciler.context import Context, Mapper, Watch
 from reconciler.desired.membership import Verdict, assign, assign_stream
-from reconciler.desired.resources import FoundNetwork, FoundPolicy, FoundStream, named_network
+from reconciler.desired.resources import FoundNetwork, FoundPolicy, FoundStream, named_network, selected_nodes
 from reconciler.ports import EDGE_NETWORK, NETWORK, POLICY, STREAM, Object
 
 _BY_NAMESPACE: Final = "namespace"
@@ -102,6 +102,15 @@ class Directory:
     def edge_networks_of(self, network: str) -> list[Object]:
         """All EdgeNetworks that name this network, whatever their state."""
         return list(self._context.store(EDGE_NETWORK, namespace=self.namespace).by_index(_BY_NETWORK, network))
+
+    def edge_nodes_of(self, network: str) -> set[str]:
+        """Nodes that the network's EdgeNetworks were seen to select."""
+        return set().union(*map(selected_nodes, self.edge_networks_of(network)))
+
+    def networks_with_edges(self) -> list[str]:
+        """Names of all networks that an EdgeNetwork names."""
+        edges = self._context.store(EDGE_NETWORK, namespace=self.namespace).list(self.namespace)
+        return sorted({name for edge in edges for name in _named_network(edge)})
 
     def stream(self, namespace: str, name: str) -> Object | None:
         """One Stream."""

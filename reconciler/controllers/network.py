@@ -1,28 +1,31 @@
-"""The controller of Networks: account, grants, copies of the default policy, and the status of Network and members."""
+"""The controller of Networks: account, grants, what leafs need, copies of the default policy, status of all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from edgefarm import names
+from edgefarm.api.network import Network
 from edgefarm.errors import Conflict, EdgefarmError, KubernetesUnavailable
-from edgefarm.nats.templates import unenforceable_subscriptions
 from reconciler.concurrency import all_of
 from reconciler.configuration import Configuration
-from reconciler.context import Context, Key, Registration, Result, Watch
-from reconciler.controllers.changes import reaches_others, worth_a_look
+from reconciler.context import Context, Key, Registration, Result
 from reconciler.controllers.cluster_objects import ClusterObjects, MemberPolicy
 from reconciler.controllers.convergence import Convergence
 from reconciler.controllers.directory import Directory
+from reconciler.controllers.leaf_objects import FoundEntry, LeafObjects
+from reconciler.controllers.network_triggers import NetworkTriggers
+from reconciler.controllers.returning_leafs import ReturningLeafs
 from reconciler.desired import conditions
 from reconciler.desired.blueprint import Blueprint, Plan, plan_network
 from reconciler.desired.conditions import Converged
 from reconciler.desired.membership import Claims
 from reconciler.desired.resources import FoundNetwork
-from reconciler.ports import NAMESPACE, NETWORK, POLICY, SERVICE_ACCOUNT, Object
+from reconciler.desired.rights import Rights
+from reconciler.ports import NETWORK, POLICY, Object
 from reconciler.status import Condition, find_condition, write_status
 
 _DRIFT: Final = "DriftMended"
@@ -48,17 +51,15 @@ class NetworkController:
         self._context = context
         self._directory = Directory(context)
         self._cluster = ClusterObjects(context, self._directory)
+        self._leafs = LeafObjects(context)
         self._convergence = Convergence(context)
+        self._returning = ReturningLeafs(context)
         self._settled: dict[str, _Settled] = {}
 
-    def watches(self) -> list[Watch]:
-        """What wakes this controller."""
-        return [
-            self._directory.watch_networks(self._map_network),
-            self._directory.watch_policies(self._map_policy),
-            Watch(NAMESPACE, self._map_namespace),
-            Watch(SERVICE_ACCOUNT, self._map_service_account),
-        ]
+    def registration(self) -> Registration:
+        """The controller and what wakes it."""
+        triggers = NetworkTriggers(self.name, self._context, self._directory, self._returning)
+        return Registration(self, triggers.watches(), leafs=triggers.map_leafs)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass over one Network.
@@ -81,20 +82,35 @@ class NetworkController:
         if found.network is None:
             await self._write_network(obj, conditions.network_invalid(found.problem))
             return Result()
-        now = self._context.clock()
         members = self._cluster.members(found.network)
-        plan = plan_network(found.network, self._cluster.around(found.network, members), configuration, now)
         try:
-            return await self._apply(obj, plan, members, configuration)
+            return await self._apply(obj, found.network, members, configuration)
         except EdgefarmError as error:
             self._settled.pop(key.name, None)
             await self._report_failure(error, obj, members)
             raise
 
     async def _apply(
-        self, obj: Object, plan: Plan, members: list[MemberPolicy], configuration: Configuration
+        self, obj: Object, network: Network, members: list[MemberPolicy], configuration: Configuration
     ) -> Result:
         obj = await self._add_finalizer(obj)
+        has_leafs = bool(configuration.nats.leaf_urls and self._directory.edge_networks_of(network.name))
+        entry = await self._leafs.ensure(obj) if has_leafs else FoundEntry()
+        around = self._cluster.around(network, members, entry.entry)
+        plan = plan_network(network, around, configuration, self._context.clock())
+        settled = await self._settle(obj, plan, members, configuration)
+        if not has_leafs:
+            # Only now that no access document leads there any more.
+            await self._leafs.remove(network.name)
+        await self._cluster.apply(plan)
+        await self._write_all(obj, plan, members, settled.converged, entry.problem)
+        until = min(settled.until, entry.look_again or settled.until)
+        return Result(max(until - self._context.clock(), _SHORTEST_WAIT))
+
+    async def _settle(
+        self, obj: Object, plan: Plan, members: list[MemberPolicy], configuration: Configuration
+    ) -> _Settled:
+        """What NATS and Vault hold once they hold what the plan says; nobody is asked if that is known already."""
         settled = self._settled.get(plan.blueprint.name)
         now = self._context.clock()
         if settled is None or settled.blueprint != plan.blueprint or settled.until <= now:
@@ -104,9 +120,11 @@ class NetworkController:
             if _was_in_order(obj, members):
                 for what in converged.mended:
                     self._context.events.warning(obj, _DRIFT, f"{what}: put back")
-        await self._cluster.apply(plan)
-        await self._write_all(obj, plan, members, settled.converged)
-        return Result(max(settled.until - self._context.clock(), _SHORTEST_WAIT))
+        returned = self._returning.since_last_push(settled.converged.account)
+        if returned:
+            await self._convergence.push_again(settled.converged.account)
+            self._returning.pushed(settled.converged.account, returned)
+        return settled
 
     async def _add_finalizer(self, obj: Object) -> Object:
         """Make sure, before anything is made outside, that the Network cannot go without it being removed."""
@@ -137,22 +155,32 @@ class NetworkController:
 
     # -- status ------------------------------------------------------------------------------------------------------
 
-    async def _write_all(self, obj: Object, plan: Plan, members: list[MemberPolicy], converged: Converged) -> None:
-        facts = {"account": converged.account, "grants": converged.grants, "policies": len(converged.keys)}
-        await self._write_network(obj, conditions.network_conditions(plan, converged), facts)
-        await all_of([self._write_member(plan, member, converged) for member in members])
+    async def _write_all(
+        self, obj: Object, plan: Plan, members: list[MemberPolicy], converged: Converged, entry_problem: str
+    ) -> None:
+        facts = {
+            "account": converged.account,
+            "grants": converged.grants,
+            "policies": len(converged.keys),
+            "edgeNodes": len(self._directory.edge_nodes_of(plan.blueprint.name)),
+            "streams": len(self._directory.streams_of(plan.blueprint.name)),
+        }
+        await self._write_network(obj, conditions.network_conditions(plan, converged, entry_problem), facts)
+        rights = {(member.namespace, member.policy): member.rights for member in plan.blueprint.members}
+        await all_of([self._write_member(plan, member, converged, rights) for member in members])
 
-    async def _write_member(self, plan: Plan, member: MemberPolicy, converged: Converged) -> None:
+    async def _write_member(
+        self, plan: Plan, member: MemberPolicy, converged: Converged, rights: Mapping[tuple[str, str], Rights]
+    ) -> None:
         identity = member.found.namespace, member.found.name
-        key = converged.keys.get(identity)
-        if key is None:  # a copy that this pass has deleted
+        if identity not in rights:  # a copy that this pass has deleted
             return
         claims = plan.claims.get(identity, Claims())
         wanted = [
             *conditions.policy_conditions(member.verdict, conditions.policy_ready()),
-            *conditions.policy_problems(claims, member.found.annotation_problem, _withheld(member)),
+            *conditions.policy_problems(claims, member.found.annotation_problem, rights[identity]),
         ]
-        facts = conditions.policy_facts(plan.blueprint.name, key, claims)
+        facts = conditions.policy_facts(plan.blueprint.name, converged.keys[identity], claims)
         status = conditions.status_with(member.obj, wanted, self._context.clock(), facts)
         await write_status(self._context.kube, POLICY, member.obj, status)
 
@@ -178,60 +206,6 @@ class NetworkController:
             # The first error is the one that matters; it is raised and retried.
             self._context.log.warning("a failure could not be reported in the status", reason=str(second))
 
-    # -- what wakes it -----------------------------------------------------------------------------------------------
-
-    def _map_network(self, old: Object | None, new: Object | None) -> Iterable[Key]:
-        if not worth_a_look(old, new):
-            return
-        for obj in (old, new):
-            if obj is not None:
-                yield self._key(obj["metadata"]["name"])
-                if reaches_others(old, new):
-                    yield from self._rivals(obj)
-
-    def _map_policy(self, old: Object | None, new: Object | None) -> Iterable[Key]:
-        if worth_a_look(old, new):
-            around = set().union(*(self._directory.networks_around(obj) for obj in (old, new) if obj is not None))
-            yield from map(self._key, sorted(around))
-
-    def _map_namespace(self, old: Object | None, new: Object | None) -> Iterable[Key]:
-        if old is not None and new is not None and _is_ending(old) == _is_ending(new):
-            return
-        obj = new or old
-        if obj is not None:
-            for network in self._directory.networks_listing(obj["metadata"]["name"]):
-                yield self._key(network["metadata"]["name"])
-
-    def _map_service_account(self, old: Object | None, new: Object | None) -> Iterable[Key]:
-        """Only a deletion matters: the account of a Policy is made again."""
-        if old is not None and new is None:
-            metadata = old["metadata"]
-            policy = self._directory.policy(metadata["namespace"], metadata["name"])
-            if policy is not None:
-                yield from map(self._key, sorted(self._directory.networks_around(policy)))
-
-    def _rivals(self, network: Object) -> Iterable[Key]:
-        """Networks that share a namespace with this one: whether a Policy there is ambiguous depends on both."""
-        for namespace in FoundNetwork.listed_namespaces(network):
-            for rival in self._directory.networks_listing(namespace):
-                yield self._key(rival["metadata"]["name"])
-
-    def _key(self, network: str) -> Key:
-        return Key(self.name, self._directory.namespace, network)
-
-
-def _withheld(member: MemberPolicy) -> tuple[str, ...]:
-    if member.found.policy is None:
-        return ()
-    permissions = member.found.policy.permissions
-    return unenforceable_subscriptions(
-        permissions.allow_publish, permissions.allow_subscribe, permissions.deny_subscribe
-    )
-
-
-def _is_ending(obj: Object) -> bool:
-    return "deletionTimestamp" in obj["metadata"]
-
 
 def _is_current(obj: Object) -> bool:
     """Whether the object is Ready, as it is now."""
@@ -250,5 +224,4 @@ def _was_in_order(obj: Object, members: list[MemberPolicy]) -> bool:
 
 def build(context: Context) -> Registration:
     """The controller and its watches."""
-    controller = NetworkController(context)
-    return Registration(controller, controller.watches())
+    return NetworkController(context).registration()

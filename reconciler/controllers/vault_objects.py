@@ -51,6 +51,8 @@ class NetworkVault:
         self._listings = listings
         self._network = network
         self._account = names.account_key(network)
+        self._own_keys = (self._account, names.controller_key(network))
+        self._own_families = (names.policy_key_prefix(network), names.leaf_key_prefix(network))
 
     async def names(self) -> VaultNames:
         """List everything."""
@@ -60,9 +62,9 @@ class NetworkVault:
             self._listings.policies.get(),
             self._vault.call(Vault.list_documents, names.access_document_prefix(self._network)),
         )
-        key_prefix, role_prefix = names.policy_key_prefix(self._network), names.grant_role_prefix(self._network)
+        role_prefix = names.grant_role_prefix(self._network)
         return VaultNames(
-            keys=tuple(name for name in keys if name == self._account or name.startswith(key_prefix)),
+            keys=tuple(name for name in keys if name in self._own_keys or name.startswith(self._own_families)),
             roles=tuple(name for name in roles if name.startswith(role_prefix)),
             policies=tuple(name for name in policies if name.startswith(names.vault_policy(role_prefix))),
             documents=tuple(documents),
@@ -85,16 +87,16 @@ class NetworkVault:
         return await self._vault.call(Vault.create_key, self._account)
 
     async def create_key(self, name: str) -> TransitKey:
-        """Make a Policy's key."""
+        """Make a scoped key."""
         return await self._vault.call(Vault.create_key, name)
 
     async def replace_key(self, name: str) -> TransitKey:
-        """Make a Policy's key anew: nothing that the old one signed is worth anything once the account has the new."""
+        """Make a scoped key anew: nothing that the old one signed is worth anything once the account has the new."""
         await self._vault.call(Vault.delete_key, name)
         return await self._vault.call(Vault.create_key, name)
 
     async def rotate_key(self, name: str) -> TransitKey:
-        """Add a version to a Policy's key."""
+        """Add a version to a scoped key."""
         return await self._vault.call(Vault.rotate_key, name)
 
     async def revoke(self, roles: Iterable[str]) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from edgefarm.api.network import Limits
-from edgefarm.api.policy import Permissions
 from edgefarm.errors import InvalidCredential
 from edgefarm.nats import jwt
 from edgefarm.nats.claims import AccountLimits, ScopedKey, account_claims
 from edgefarm.nats.nkeys import Prefix, encode_public
-from edgefarm.nats.templates import template_of_policy
 from reconciler.ports import AccountOnServer
 
 
@@ -43,14 +41,6 @@ class Comparison:
 def account_public(raw: bytes) -> str:
     """Public nkey of an account's identity or signing key, from the raw key in Vault."""
     return encode_public(Prefix.ACCOUNT, raw)
-
-
-def scoped_keys(role: str, permissions: Permissions, publics: Iterable[str]) -> list[ScopedKey]:
-    """One entry per valid key version of a Policy, all with the Policy's permissions. `role` is for humans."""
-    template = template_of_policy(
-        permissions.allow_publish, permissions.allow_subscribe, permissions.deny_publish, permissions.deny_subscribe
-    )
-    return [ScopedKey(public, role, template) for public in publics]
 
 
 class Accountable(Protocol):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from edgefarm.api.network import CredentialTimes, Limits, Network
-from edgefarm.api.policy import Permissions, Policy
+from edgefarm.api.policy import Policy
+from edgefarm.api.stream import Stream
+from edgefarm.nats.jetstream_rights import StoredSubjects
 from reconciler.configuration import Configuration
 from reconciler.desired.copies import CopyPlan, Template, effective_policies, find_template, plan_copies
-from reconciler.desired.grants import Holder
 from reconciler.desired.keys import KeyOrders
+from reconciler.desired.leafs import LeafEntry, Leafs, effective_streams, plan_leafs, stored_subjects, usable_edges
 from reconciler.desired.membership import Claims, share_accounts
-from reconciler.desired.resources import FoundPolicy
+from reconciler.desired.resources import FoundEdgeNetwork, FoundPolicy
+from reconciler.desired.rights import Rights, rights_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Surroundings:
 
     `policies` are those that belong to it; `template` is what its default policy refers to; `same_name` are the raw
     Policies named like the copies of its default policy, by namespace; `namespaces` those that exist and stay;
-    `accounts` the service accounts (namespace, name) that exist.
+    `accounts` the service accounts (namespace, name) that exist. `edges` are the EdgeNetworks that name it and those
+    that its `streams` name; `entry` is where pods find the leaf of their node.
     """
 
     policies: tuple[Policy, ...]
@@ -31,6 +35,9 @@ class Surroundings:
     same_name: Mapping[str, Mapping[str, Any]]
     namespaces: frozenset[str]
     accounts: frozenset[tuple[str, str]]
+    edges: tuple[FoundEdgeNetwork, ...] = ()
+    streams: tuple[Stream, ...] = ()
+    entry: LeafEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Member:
 
     namespace: str
     policy: str
-    permissions: Permissions
+    rights: Rights
     accounts: tuple[str, ...]
     orders: KeyOrders
 
@@ -52,11 +59,9 @@ class Blueprint:
     limits: Limits
     credentials: CredentialTimes
     members: tuple[Member, ...]
+    leafs: tuple[Leafs, ...]
+    entry: LeafEntry | None
     configuration: Configuration
-
-    def holders(self, member: Member) -> tuple[Holder, ...]:
-        """The service accounts of one member."""
-        return tuple(Holder(self.name, member.namespace, account, member.policy) for account in member.accounts)
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,20 @@ def plan_network(network: Network, around: Surroundings, configuration: Configur
     template = find_template(network, around.template)
     copies = plan_copies(network, template, existing, around.same_name)
     policies = effective_policies(around.policies, network.name, copies, now)
-    claims = share_accounts(policies, network.name)
+    edges = usable_edges(edge for edge in around.edges if edge.network == network.name)
+    streams = effective_streams(network, around.streams, {edge.name: edge for edge in around.edges})
+    leafs = plan_leafs(network, edges, streams)
+    claims = share_accounts(policies, network.name, {(each.namespace, each.service_account) for each in leafs})
     own = {(policy.meta.namespace, policy.meta.name) for policy in policies if policy.meta.namespace in existing}
+    stored = stored_subjects(streams)
     return Plan(
         blueprint=Blueprint(
             name=network.name,
             limits=network.limits,
             credentials=network.credentials,
-            members=tuple(sorted((_member(policy, claims) for policy in policies), key=_identity)),
+            members=tuple(sorted((_member(policy, claims, stored) for policy in policies), key=_identity)),
+            leafs=leafs,
+            entry=around.entry,
             configuration=configuration,
         ),
         copies=copies,
@@ -95,11 +106,11 @@ def plan_network(network: Network, around: Surroundings, configuration: Configur
     )
 
 
-def _member(policy: Policy, claims: Mapping[tuple[str, str], Claims]) -> Member:
+def _member(policy: Policy, claims: Mapping[tuple[str, str], Claims], stored: Collection[StoredSubjects]) -> Member:
     return Member(
         namespace=policy.meta.namespace,
         policy=policy.meta.name,
-        permissions=policy.permissions,
+        rights=rights_of(policy.permissions, stored),
         accounts=claims[policy.meta.namespace, policy.meta.name].granted,
         orders=KeyOrders(policy.rotate_keys_at, policy.revoke_keys_before),
     )

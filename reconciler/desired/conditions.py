@@ -19,12 +19,23 @@ from edgefarm.errors import (
 from reconciler.desired.blueprint import Plan
 from reconciler.desired.grants import SigningKey
 from reconciler.desired.membership import Claims, Reason, Verdict
+from reconciler.desired.rights import Rights
 from reconciler.status import Condition, set_conditions
 
 READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"
 #: Conditions that speak of a problem or of an option, and are absent when there is none.
-_OPTIONAL: Final = ("AnnotationsValid", "DefaultPolicy", "ServiceAccounts", "SubscriptionsGranted")
+_OPTIONAL: Final = (
+    "AnnotationsValid",
+    "DefaultPolicy",
+    "LeafService",
+    "ServiceAccounts",
+    "StreamsGranted",
+    "SubscriptionsGranted",
+)
+
+#: Without these a network is not what was asked for.
+_DECIDING: Final = ("DefaultPolicy", "LeafService")
 
 #: The reason of `Ready=False` for each kind of failure; the first that fits counts.
 _FAILURES: Final[Sequence[tuple[type[EdgefarmError], str]]] = (
@@ -66,8 +77,9 @@ def status_with(
     return {**facts, "conditions": [c for c in kept if c["type"] in spoken or c["type"] not in _OPTIONAL]}
 
 
-def network_conditions(plan: Plan, converged: Converged) -> list[Condition]:
-    """The conditions of a network whose account and grants are in place."""
+def network_conditions(plan: Plan, converged: Converged, entry_problem: str = "") -> list[Condition]:
+    """The conditions of a network whose account and grants are in place. `entry_problem`: why pods cannot find the
+    leaf of their node."""
     conditions = [
         _namespaces_found(plan.missing_namespaces),
         Condition(
@@ -80,8 +92,11 @@ def network_conditions(plan: Plan, converged: Converged) -> list[Condition]:
     default = _default_policy(plan)
     if default is not None:
         conditions.append(default)
-    if default is not None and default.status == "False":
-        ready = Condition(READY, "False", default.reason, default.message)
+    if entry_problem:
+        conditions.append(Condition("LeafService", "False", "NameTaken", entry_problem))
+    wrong = next((each for each in conditions if each.type in _DECIDING and each.status == "False"), None)
+    if wrong is not None:
+        ready = Condition(READY, "False", wrong.reason, wrong.message)
     else:
         ready = Condition(READY, "True", "Reconciled", "account and grants are in place")
     return [ready, *conditions]
@@ -136,20 +151,40 @@ def policy_failure(error: EdgefarmError) -> Condition:
     return Condition(READY, "False", failure_reason(error), f"{_sentence(error)}; it is tried again")
 
 
-def policy_problems(claims: Claims, annotation_problem: str, withheld: Sequence[str]) -> list[Condition]:
-    """What does not keep a Policy from working as a whole. `withheld`: filters that NATS cannot enforce as written."""
+def policy_problems(claims: Claims, annotation_problem: str, rights: Rights) -> list[Condition]:
+    """What does not keep a Policy from working as a whole."""
     conditions = []
-    if withheld:
+    if rights.streams:
+        conditions.append(
+            Condition(
+                "StreamsGranted",
+                "False",
+                "NotEnforceable",
+                f"consumers not granted: {_join(rights.streams)}; NATS would grant all subjects below, too, which the "
+                "stream stores and this Policy does not allow: write a filter that ends in '>', or separate streams",
+            )
+        )
+    if rights.subscriptions:
         conditions.append(
             Condition(
                 "SubscriptionsGranted",
                 "False",
                 "NotEnforceable",
-                f"not granted: {_join(withheld)}; NATS would grant all subjects below, too, where this Policy allows "
-                "others (a publisher also its _INBOX.>): write a filter that ends in '>', or separate Policies",
+                f"not granted: {_join(rights.subscriptions)}; NATS would grant all subjects below, too, where this "
+                "Policy allows others (a publisher also its _INBOX.>): write a filter that ends in '>', or separate "
+                "Policies",
             )
         )
-    if claims.lost:
+    if claims.reserved:
+        conditions.append(
+            Condition(
+                "ServiceAccounts",
+                "False",
+                "ReservedForLeafs",
+                f"{_join(claims.reserved)} is the service account of leafs and gets no other rights: name another one",
+            )
+        )
+    elif claims.lost:
         held = ", ".join(f"{account!r} is held by Policy {holder!r}" for account, holder in sorted(claims.lost.items()))
         conditions.append(
             Condition("ServiceAccounts", "False", "ServiceAccountConflict", f"{held}, which is older: remove one claim")

@@ -21,7 +21,7 @@ _LAYOUT: Final = 1
 
 @dataclass(frozen=True)
 class SigningKey:
-    """The version of a Policy's transit key that signs now, with its public nkey."""
+    """The version of a transit key that signs now, with its public nkey."""
 
     transit_key: str
     version: int
@@ -55,12 +55,17 @@ class Grant:
 
 @dataclass(frozen=True)
 class Holder:
-    """A service account, and the Policy by which it gets into the network."""
+    """A service account, and the Policy by which it gets into the network; for a leaf its EdgeNetwork."""
 
     network: str
     namespace: str
     service_account: str
     policy: str
+
+    @property
+    def role(self) -> str:
+        """Name of the Vault role."""
+        return names.grant_role(self.network, self.namespace, self.service_account)
 
     @property
     def path(self) -> str:
@@ -69,24 +74,29 @@ class Holder:
 
 
 class GrantMaker:
-    """Makes the grants of one network, which differ in holder and key only."""
+    """Makes the grants of one network, which differ in holder and key only.
 
-    def __init__(self, account: str, times: CredentialTimes, configuration: Configuration) -> None:
+    `leaf` are members of the access document: where pods find the leaf of their node.
+    """
+
+    def __init__(
+        self, account: str, times: CredentialTimes, configuration: Configuration, leaf: Mapping[str, Any]
+    ) -> None:
         self._account = account
         self._vault: VaultConfiguration = configuration.vault
         self._hub = list(configuration.nats.client_urls)
+        self._leaf = leaf
         self._times = AccessTimes.of(times, configuration)
 
     def grant(self, holder: Holder, key: SigningKey) -> Grant:
         """What Vault shall hold for one service account."""
-        role = names.grant_role(holder.network, holder.namespace, holder.service_account)
         return Grant(
             role=Role(
-                name=role,
+                name=holder.role,
                 namespace=holder.namespace,
                 service_account=holder.service_account,
                 audience=self._vault.audience,
-                policies=(names.vault_policy(role),),
+                policies=(names.vault_policy(holder.role),),
                 token_ttl=TOKEN_TTL,
             ),
             policy=grant_policy(self._vault.server, key.transit_key, holder.path),
@@ -100,7 +110,7 @@ class GrantMaker:
                 "transitKey": key.transit_key,
                 "keyVersion": key.version,
                 "hub": self._hub,
-                "leaf": [],
+                **self._leaf,
                 "renewEverySeconds": max(1, int(self._times.renew_every.total_seconds())),
                 "lifetimeSeconds": int(self._times.lifetime.total_seconds()),
             },
@@ -203,6 +213,6 @@ def _role_of_policy(policy: str) -> str:
 
 
 def orphaned_keys(network: str, found: Iterable[str], wanted: Iterable[str]) -> tuple[str, ...]:
-    """Scoped keys of this network that no Policy needs."""
-    prefix = names.policy_key_prefix(network)
-    return tuple(sorted({name for name in found if name.startswith(prefix)} - set(wanted)))
+    """Scoped keys of this network that no Policy and no EdgeNetwork needs."""
+    prefixes = (names.policy_key_prefix(network), names.leaf_key_prefix(network))
+    return tuple(sorted({name for name in found if name.startswith(prefixes)} - set(wanted)))

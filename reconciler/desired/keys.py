@@ -1,16 +1,21 @@
-"""Decides about the versions of a Policy's scoped signing key: which are valid, and when a new one is due."""
+"""Decides about the versions of a scoped signing key: which are valid, and when a new one is due."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from edgefarm import names
+from edgefarm.api.reading import read_time
+from edgefarm.errors import InvalidResource
 from edgefarm.vault import TransitKey
 
 
 @dataclass(frozen=True)
 class KeyOrders:
-    """What a user asked for by annotations on the Policy: rotate a key made before, invalidate versions made before."""
+    """What a user asked for by annotations on a Policy or EdgeNetwork: rotate a key made before, invalidate versions
+    made before."""
 
     rotate_at: datetime | None = None
     revoke_before: datetime | None = None
@@ -34,6 +39,22 @@ class KeyPlan:
     active: tuple[int, ...]
     rotate: bool
     look_again: datetime
+
+
+def orders_of(annotations: Mapping[str, str]) -> tuple[KeyOrders, str]:
+    """What the annotations ask for, and what is wrong with those that are therefore ignored (empty: nothing)."""
+    problems: list[str] = []
+
+    def time(annotation: str) -> datetime | None:
+        value = annotations.get(annotation)
+        try:
+            return None if value is None else read_time(value, f"metadata.annotations[{annotation}]")
+        except InvalidResource as error:
+            problems.append(str(error))
+            return None
+
+    orders = KeyOrders(time(names.ANNOTATION_ROTATE_KEYS_AT), time(names.ANNOTATION_REVOKE_KEYS_BEFORE))
+    return orders, "; ".join(problems)
 
 
 def plan_key(key: TransitKey, orders: KeyOrders, schedule: KeySchedule, now: datetime) -> KeyPlan:

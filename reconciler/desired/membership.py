@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -115,10 +115,12 @@ def _list_of(networks: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Claims:
-    """The service accounts that one Policy gets, and those that another Policy keeps (account to Policy name)."""
+    """The service accounts that one Policy gets, those that another Policy keeps (account to Policy name), and those
+    that are for leafs only."""
 
     granted: tuple[str, ...] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
+    reserved: tuple[str, ...] = ()
 
 
 def is_copy(meta: Meta, network: str) -> bool:
@@ -130,8 +132,12 @@ def is_copy(meta: Meta, network: str) -> bool:
     )
 
 
-def share_accounts(policies: Iterable[Policy], network: str) -> dict[tuple[str, str], Claims]:
+def share_accounts(
+    policies: Iterable[Policy], network: str, reserved: Collection[tuple[str, str]] = ()
+) -> dict[tuple[str, str], Claims]:
     """Give each service account of a network to one Policy; keys are (namespace, Policy name).
+
+    Those that are `reserved` (namespace, account) go to none.
 
     The older Policy keeps an account that two claim; of two equally old ones the first by name. What a user wrote wins
     over copies of the default policy, which silently do without.
@@ -139,10 +145,14 @@ def share_accounts(policies: Iterable[Policy], network: str) -> dict[tuple[str, 
     in_order = sorted(policies, key=lambda p: (is_copy(p.meta, network), p.meta.created, p.meta.name))
     holders: dict[tuple[str, str], str] = {}
     lost: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    kept: dict[tuple[str, str], list[str]] = defaultdict(list)
     for policy in in_order:
         namespace, name = policy.meta.namespace, policy.meta.name
         copy = is_copy(policy.meta, network)
         for account in _wanted_accounts(policy, copy=copy):
+            if (namespace, account) in reserved:
+                kept[namespace, name].append(account)
+                continue
             holder = holders.setdefault((namespace, account), name)
             if holder != name and not copy:
                 lost[namespace, name][account] = holder
@@ -150,7 +160,10 @@ def share_accounts(policies: Iterable[Policy], network: str) -> dict[tuple[str, 
     for (namespace, account), name in holders.items():
         granted[namespace, name].append(account)
     found = [(policy.meta.namespace, policy.meta.name) for policy in in_order]
-    return {key: Claims(tuple(sorted(granted.get(key, ()))), dict(lost.get(key, {}))) for key in found}
+    return {
+        key: Claims(tuple(sorted(granted.get(key, ()))), dict(lost.get(key, {})), tuple(kept.get(key, ())))
+        for key in found
+    }
 
 
 def _wanted_accounts(policy: Policy, *, copy: bool) -> list[str]:

@@ -170,5 +170,11 @@ def named_network(obj: Mapping[str, Any]) -> str | None:
     return named if isinstance(named, str) else None
 
 
+def selected_nodes(edge_network: Mapping[str, Any] | None) -> frozenset[str]:
+    """Names of the nodes that an EdgeNetwork's status lists."""
+    nodes = ((edge_network or {}).get("status") or {}).get("nodes") or ()
+    return frozenset(node["name"] for node in nodes)
+
+
 def _texts(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item for item in value if isinstance(item, str))) if isinstance(value, list) else ()

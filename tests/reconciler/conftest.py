@@ -98,10 +98,11 @@ class Site:
         return str(obj["status"]["account"])
 
     async def signing_keys(self, network: str) -> list[str]:
-        """The scoped keys in the account as the server holds it."""
+        """The scoped keys of Policies and leafs in the account as the server holds it."""
         (answer,) = await self.reconciler.context.nats().lookup(await self.account(network))
         assert answer.jwt is not None
-        return [entry["key"] for entry in jwt.decode(answer.jwt)["nats"]["signing_keys"]]
+        entries = jwt.decode(answer.jwt)["nats"]["signing_keys"]
+        return [entry["key"] for entry in entries if entry["role"] != "controller"]
 
     async def condition(self, kind: Kind, name: str, type_: str, namespace: str | None = None) -> tuple[str, str, str]:
         """Status, reason and message of a condition; empty when it is absent."""

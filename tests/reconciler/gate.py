@@ -11,7 +11,7 @@ from edgefarm.errors import NatsUnavailable, VaultUnavailable
 from edgefarm.vault import Vault
 from reconciler.adapters.kube import KubeClient
 from reconciler.adapters.nats import SystemClient
-from reconciler.ports import AccountOnServer, Kind, LeafOnHub, Object, WatchEvent
+from reconciler.ports import AccountOnServer, JetStream, JetStreamAnswer, Kind, LeafOnHub, Object, WatchEvent
 from reconciler.vault_session import VaultSession
 
 P = ParamSpec("P")
@@ -131,3 +131,16 @@ class GatedNats:
     async def leafs(self) -> Sequence[LeafOnHub]:
         self._gate.enter("nats", "leafs", write=False)
         return await self._system.leafs()
+
+
+class GatedJetStream:
+    """The real client of one network behind the gate."""
+
+    def __init__(self, jetstream: JetStream, gate: Gate) -> None:
+        self._jetstream = jetstream
+        self._gate = gate
+
+    async def request(self, domain: str, api: str, body: Mapping[str, Any] | None = None) -> JetStreamAnswer:
+        write = any(part in api for part in ("CREATE", "UPDATE", "DELETE", "PURGE"))
+        self._gate.enter("nats", f"{domain} {api}", write=write)
+        return await self._jetstream.request(domain, api, body)

@@ -7,8 +7,10 @@ from typing import Any
 from edgefarm.api.network import Limits, Network
 from edgefarm.api.policy import Permissions
 from edgefarm.nats import nkeys
+from edgefarm.nats.claims import ScopedKey
 from edgefarm.nats.nkeys import Prefix
-from reconciler.desired.account import Comparison, Envelope, claims_of, compare, next_issued_at, scoped_keys
+from reconciler.desired.account import Comparison, Envelope, claims_of, compare, next_issued_at
+from reconciler.desired.rights import rights_of
 from reconciler.ports import AccountOnServer
 from tests.natskit import sign
 from tests.reconciler.objects import NOW, network
@@ -20,7 +22,7 @@ KEY = nkeys.generate(Prefix.ACCOUNT)
 
 def claims(issued_at: int = 100, subjects: tuple[str, ...] = ("a.>",), **spec: Any) -> dict[str, Any]:
     parsed = Network.parse(network(**spec))
-    keys = scoped_keys("factory.sensor", Permissions(allow_publish=subjects), [KEY.public])
+    keys = [ScopedKey(KEY.public, "factory.sensor", rights_of(Permissions(allow_publish=subjects), ()).template)]
     return claims_of(parsed, ACCOUNT.public, keys, Envelope(OPERATOR.public, f"jti-{issued_at}", issued_at))
 
 

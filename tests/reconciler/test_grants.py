@@ -43,7 +43,7 @@ KEYS = {SENSOR_KEY: transit_key(SENSOR_KEY, b"1", b"2"), OTHER_KEY: transit_key(
 
 
 def grant(account: str, key: str = SENSOR_KEY) -> Grant:
-    maker = GrantMaker(ACCOUNT, CredentialTimes(), configuration())
+    maker = GrantMaker(ACCOUNT, CredentialTimes(), configuration(), {"leaf": []})
     return maker.grant(Holder("foo", "factory", account, key.rpartition(".")[2]), signing(KEYS[key]))
 
 

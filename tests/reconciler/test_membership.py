@@ -78,7 +78,7 @@ def test_a_stream_finds_its_network_as_a_policy_does(listed: list[str], named: s
     networks = {
         each.name: each for each in map(FoundNetwork.read, (network("foo", ["factory"]), network("bar", listed)))
     }
-    spec = {} if named is None else {"network": named}
+    spec: dict[str, Any] = {} if named is None else {"network": named}
     assert assign_stream(FoundStream.read(stream(**spec)), networks) == assign(
         FoundPolicy.read(policy(**spec)), networks, "network"
     )

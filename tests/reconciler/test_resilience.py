@@ -127,7 +127,11 @@ async def test_killed_during_a_removal_nothing_is_left_over(site: Site) -> None:
         held = site.world.held(network)
         assert held["documents"] == [names.access_document(network, factory, "sensor")]
         assert list(held["roles"]) == [names.grant_role(network, factory, "sensor")]
-        assert list(held["keys"]) == [names.account_key(network), names.policy_key(network, factory, "sensor")]
+        assert list(held["keys"]) == [
+            names.account_key(network),
+            names.controller_key(network),
+            names.policy_key(network, factory, "sensor"),
+        ]
         keys = await site.signing_keys(network)
         assert jwt.decode(one[0])["iss"] not in keys
         assert len(keys) == 1

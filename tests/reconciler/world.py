@@ -22,25 +22,54 @@ from edgefarm.nats.nkeys import KeyPair, generate_user
 from edgefarm.vault import KubernetesAuth, TransitKey, Vault, VaultSettings
 from localcluster.kubernetes import ApiServer, start_api_server
 from localcluster.stack import Authority, NatsServer, OpenBao
+from reconciler.adapters.jetstream import JetStreamPool
 from reconciler.adapters.kube import KubeClient
 from reconciler.adapters.nats import SystemClient
 from reconciler.bootstrap import BootstrapResult, BootstrapSettings, bootstrap
 from reconciler.configuration import Configuration, NatsConfiguration, VaultConfiguration
-from reconciler.connections import system_user
+from reconciler.connections import network_user, system_user
 from reconciler.context import Context, Controller, Key, Result
 from reconciler.controllers import network, pod_advisor, policy
+from reconciler.desired.leaf_service import SELECTOR
 from reconciler.informers import Informers
-from reconciler.ports import NAMESPACE, NETWORK, POLICY, SERVICE_ACCOUNT, Kind, Object
+from reconciler.ports import (
+    EDGE_NETWORK,
+    NAMESPACE,
+    NETWORK,
+    POLICY,
+    SECRET,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    STREAM,
+    Kind,
+    LeafView,
+    Object,
+)
 from reconciler.settings import read_settings
 from reconciler.vault_session import VaultSession
 from reconciler.watch import Source
 from tests.natskit import Connection, Credentials, eventually
-from tests.reconciler.gate import Broken, Gate, GatedKube, GatedNats, GatedVault
+from tests.reconciler.gate import Broken, Gate, GatedJetStream, GatedKube, GatedNats, GatedVault
 from tests.reconciler.objects import configuration
 from tests.vault.reviewer import TokenReviewer
 
 CRD = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 _LOG: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+#: The controllers that a test's reconciler runs.
+MODULES = (network, policy, pod_advisor)
+#: What their stores hold: kind, whether only in the controller namespace, and a label selector.
+SOURCES = (
+    (NETWORK, True, ""),
+    (POLICY, False, ""),
+    (EDGE_NETWORK, True, ""),
+    (STREAM, False, ""),
+    (NAMESPACE, False, ""),
+    (SERVICE_ACCOUNT, False, ""),
+    (SERVICE, True, SELECTOR),
+    (SECRET, True, SELECTOR),
+)
 
 
 @dataclass
@@ -81,7 +110,8 @@ class World:
         )
         assets = os.environ.get("KUBEBUILDER_ASSETS")
         api = start_api_server(folder / "kubernetes", Path(assets) if assets else None)
-        hub = NatsServer.start(folder / "hub", authority, auth=operator.nats_config(str(folder / "hub" / "accounts")))
+        auth = operator.nats_config(str(folder / "hub" / "accounts"))
+        hub = NatsServer.start(folder / "hub", authority, auth=auth, leaf_port=0)
         return cls(folder, authority, api, openbao, reviewer, admin, operator, hub)
 
     def stop(self) -> None:
@@ -93,16 +123,16 @@ class World:
 
     def restart_hub(self) -> None:
         """Start the hub again where it was."""
-        port = int(self.hub.url.rpartition(":")[2])
+        port, leaf_port = (int(url.rpartition(":")[2]) for url in (self.hub.url, self.hub.leaf_url))
         auth = self.operator.nats_config(str(self.folder / "hub" / "accounts"))
-        self.hub = NatsServer.start(self.folder / "hub", self.authority, auth=auth, port=port)
+        self.hub = NatsServer.start(self.folder / "hub", self.authority, auth=auth, port=port, leaf_port=leaf_port)
 
     @property
     def configuration(self) -> Configuration:
         """What the ConfigMap would say about these systems."""
         return configuration(
             vault=VaultConfiguration(self.admin.settings, self.admin.settings.address, names.DEFAULT_AUDIENCE),
-            nats=NatsConfiguration((self.hub.url,), (self.hub.url,), (), self.authority.pem),
+            nats=NatsConfiguration((self.hub.url,), (self.hub.url,), (self.hub.leaf_url,), self.authority.pem),
         )
 
     def credentials(self, network: str, namespace: str, account: str) -> Credentials:
@@ -123,8 +153,9 @@ class World:
     def held(self, network: str) -> dict[str, Any]:
         """All that Vault holds for a network, without what differs from one run to the next."""
         vault = self.admin
-        own = (names.account_key(network), names.policy_key_prefix(network))
-        keys = [name for name in vault.keys() if name == own[0] or name.startswith(own[1])]  # noqa: SIM118 (no dict)
+        own = (names.account_key(network), names.controller_key(network))
+        families = (names.policy_key_prefix(network), names.leaf_key_prefix(network))
+        keys = [name for name in vault.keys() if name in own or name.startswith(families)]  # noqa: SIM118 (no dict)
         roles = [role for role in vault.roles() if role.startswith(names.grant_role_prefix(network))]
         prefix = names.vault_policy(names.grant_role_prefix(network))
         return {
@@ -172,8 +203,12 @@ class Events:
 class Reconciler:
     """The controllers of one process, passed over by hand; its memory is gone with `restart`."""
 
-    def __init__(self, world: World, kube: KubeClient, session: VaultSession, system: SystemClient) -> None:
+    def __init__(
+        self, world: World, kube: KubeClient, session: VaultSession, system: SystemClient, jetstream: JetStreamPool
+    ) -> None:
         self.world = world
+        self.system = system
+        self.leafs = LeafView()
         self.gate = Gate()
         self.events = Events()
         self.kube = kube
@@ -191,6 +226,8 @@ class Reconciler:
             configuration=lambda: self.configuration,
             vault=GatedVault(session, self.gate),
             nats=lambda: GatedNats(system, self.gate),
+            jetstream=lambda network: GatedJetStream(jetstream.network(network), self.gate),
+            leafs=lambda: self.leafs,
             events=self.events,
             clock=lambda: datetime.now(UTC) + self.ahead,
             settings=read_settings(settings),
@@ -203,12 +240,17 @@ class Reconciler:
 
     def restart(self) -> None:
         """Forget everything, as a new process would."""
-        for module in (network, policy, pod_advisor):
+        for module in MODULES:
             controller = module.build(self.context).controller
             self.controllers[controller.name] = controller
 
+    async def see_leafs(self) -> LeafView:
+        """Ask the hub for its leafs, as the leaf monitor does."""
+        self.leafs = LeafView(tuple(await self.system.leafs()), asked=True)
+        return self.leafs
+
     def _listen(self) -> None:
-        for module in (network, policy, pod_advisor):
+        for module in MODULES:
             for watch in module.build(self.context).watches:
                 informer = self.informers.informer(Source(watch.kind, watch.namespace, watch.labels, watch.fields))
                 for index, indexer in watch.indexes.items():
@@ -249,11 +291,11 @@ class Reconciler:
     async def caught_up(self) -> None:
         """Return when the stores hold what the API server holds."""
         async with asyncio.timeout(10):
-            for kind in (NETWORK, POLICY, NAMESPACE, SERVICE_ACCOUNT):
-                namespace = names.CONTROLLER_NAMESPACE if kind is NETWORK else None
-                store = self.informers(kind)
+            for kind, ours, labels in SOURCES:
+                namespace = names.CONTROLLER_NAMESPACE if ours else None
+                store = self.informers(kind, labels=labels)
                 while True:
-                    actual, _ = await self.kube.list(kind, namespace)
+                    actual, _ = await self.kube.list(kind, namespace, labels=labels)
                     if sorted(map(_version, actual)) == sorted(map(_version, store.list())):
                         break
                     await asyncio.sleep(0.005)
@@ -282,8 +324,12 @@ async def running(world: World, folder: Path) -> AsyncIterator[Reconciler]:
     async def user() -> tuple[str, str]:
         return await system_user(session, datetime.now(UTC))
 
+    async def network_login(network: str) -> tuple[str, str]:
+        return await network_user(session, network, datetime.now(UTC))
+
     system = SystemClient([world.hub.url], user, ca_bundle=world.authority.pem, timeout=2.0)
-    reconciler = Reconciler(world, kube, session, system)
+    jetstream = JetStreamPool([world.hub.url], network_login, ca_bundle=world.authority.pem)
+    reconciler = Reconciler(world, kube, session, system, jetstream)
     informing = asyncio.create_task(reconciler.informers.run())
     try:
         await reconciler.informers.synced()
@@ -291,6 +337,7 @@ async def running(world: World, folder: Path) -> AsyncIterator[Reconciler]:
     finally:
         informing.cancel()
         await asyncio.gather(informing, return_exceptions=True)
+        await jetstream.close()
         await system.close()
         await session.close()
         await kube.close()
@@ -313,7 +360,7 @@ async def install_definitions(kube: KubeClient, definitions: list[Object]) -> No
     await make_namespace(kube, names.CONTROLLER_NAMESPACE)
     async with asyncio.timeout(10):
         while True:
-            if await _is_served(kube, NETWORK) and await _is_served(kube, POLICY):
+            if all([await _is_served(kube, kind) for kind in (NETWORK, POLICY, EDGE_NETWORK, STREAM)]):
                 return
             await asyncio.sleep(0.02)
 
