@@ -37,6 +37,9 @@ ANNOTATION_MEMORY_REQUEST: Final = f"{PREFIX}sidecar-memory-request"
 ANNOTATION_MEMORY_LIMIT: Final = f"{PREFIX}sidecar-memory-limit"
 ANNOTATION_POLICY: Final = f"{PREFIX}policy"
 ANNOTATION_PERSIST: Final = f"{PREFIX}persist-credentials"
+#: Whether applications in mode nats connect through the sidecar's relay, and where that listens.
+ANNOTATION_NATS_RELAY: Final = f"{PREFIX}nats-relay"
+ANNOTATION_NATS_PORT: Final = f"{PREFIX}nats-port"
 ANNOTATION_DAPR_APP_ID: Final = f"{PREFIX}dapr-app-id"
 ANNOTATION_DAPR_APP_PORT: Final = f"{PREFIX}dapr-app-port"
 ANNOTATION_DAPR_APP_PROTOCOL: Final = f"{PREFIX}dapr-app-protocol"
@@ -116,6 +119,7 @@ ACCESS_FOLDER: Final = "access"
 OPERATOR_DOCUMENT: Final = "operator"
 
 _LONGEST_LABEL: Final = 63
+_LONGEST_SUBDOMAIN: Final = 253
 _LONGEST_DOMAIN: Final = 128
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -229,6 +233,28 @@ def leaf_domain_prefix(network: str) -> str:
 def leaf_user(network: str, domain: str) -> str:
     """Name of a leaf's NATS user: its domain without the prefix, which the rights of leafs add again."""
     return domain.removeprefix(leaf_domain_prefix(network))
+
+
+def nack_key(network: str) -> str:
+    """Transit key that is the scoped signing key of NACK's user in the network."""
+    return f"{controller_key(network)}.nack"
+
+
+def nack_account(network: str) -> str:
+    """Name of NACK's Account object for a network, and of the Secret with the credentials in it."""
+    return _shortened(f"nack-{check_label(network, 'network')}")
+
+
+def nack_stream(namespace: str, stream: str, domain: str) -> str:
+    """Name of NACK's Stream object for a Stream in a JetStream domain: `<namespace>.<stream>.<domain>`.
+
+    Where the domain cannot be part of such a name, or would make it too long, a digest of it follows as a fourth part.
+    """
+    start = ".".join(_labels(namespace=namespace, stream=stream))
+    if "_" not in domain and len(start) + len(domain) < _LONGEST_SUBDOMAIN:
+        return f"{start}.{domain}"
+    readable = domain.replace("_", "-")[: _LONGEST_SUBDOMAIN - len(start) - 18].strip("-")
+    return f"{start}.{readable}.{_digest(domain, 16)}"
 
 
 def webhook_hosts(namespace: str) -> tuple[str, ...]:

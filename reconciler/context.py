@@ -94,6 +94,11 @@ class Registration:
 class Store(Protocol):
     """Read-only view of what an informer has seen. Objects are shared: never change one, copy it first."""
 
+    @property
+    def problem(self) -> str:
+        """Why the API server does not offer an optional kind (see Kind); empty when it does."""
+        ...
+
     def get(self, namespace: str | None, name: str) -> Object | None: ...
 
     def list(self, namespace: str | None = None) -> Sequence[Object]:

@@ -21,6 +21,8 @@ class Kind:
     namespaced: bool = True
     #: Members that nobody here reads: informers do not keep them.
     unread: tuple[str, ...] = ()
+    #: A cluster may do without it.
+    optional: bool = False
 
     @property
     def api_version(self) -> str:
@@ -57,6 +59,9 @@ MUTATING_WEBHOOK = Kind(
     "MutatingWebhookConfiguration",
     namespaced=False,
 )
+#: What NACK, the JetStream controller of NATS, makes streams of: https://github.com/nats-io/nack
+NACK_STREAM = Kind("jetstream.nats.io", "v1beta2", "streams", "Stream", optional=True)
+NACK_ACCOUNT = Kind("jetstream.nats.io", "v1beta2", "accounts", "Account", optional=True)
 
 
 @dataclass(frozen=True)

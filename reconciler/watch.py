@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 
@@ -18,6 +19,8 @@ from reconciler.queue import Backoff
 #: Called with the old and the new object; one of them is None when it appeared or went away.
 Handler = Callable[[Object | None, Object | None], None]
 ObjectKey = tuple[str, str]
+#: What the API server answers about a kind that it does not know, or that we may not see.
+_NOT_OFFERED: Final = (403, 404)
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,12 @@ class Timing:
     """`relist`: seconds after which everything is listed again, in case a watch lost something unnoticed.
 
     A watch that ends sooner than `shortest_watch` seconds and brought nothing counts as a failure. After `patience`
-    failures in a row everything is listed again as well.
+    failures in a row everything is listed again as well. `absent`: how long until an optional kind that is not offered
+    is looked for again.
     """
 
     relist: float = 1800.0
+    absent: float = 30.0
     shortest_watch: float = 1.0
     patience: int = 3
     backoff: Backoff = field(default_factory=lambda: Backoff(first=0.2, most=30.0))
@@ -48,6 +53,8 @@ class ObjectStore:
     """What an informer has seen; the `Store` that controllers read."""
 
     def __init__(self) -> None:
+        #: Why the API server does not offer the kind at all.
+        self.problem = ""
         self._objects: dict[ObjectKey, Object] = {}
         self._indexers: dict[str, Indexer] = {}
         self._indexes: dict[str, dict[str, set[ObjectKey]]] = {}
@@ -138,6 +145,10 @@ class Informer:
                     continue
                 reason = "the watch ended at once"
             except KubernetesRefused as error:
+                if self.source.kind.optional and error.status in _NOT_OFFERED:
+                    self._do_without(str(error))
+                    await asyncio.sleep(self._timing.absent)
+                    continue
                 if error.status == 410:
                     self._version = None
                 reason = str(error)
@@ -162,6 +173,17 @@ class Informer:
             self._put(obj)
         self._version = version
         self._listed_at = self._now()
+        self.store.problem = ""
+        self.synced.set()
+
+    def _do_without(self, problem: str) -> None:
+        """The kind is optional and not there (any more), or not for us: that is told once, and waits for nobody."""
+        if not self.store.problem:
+            self._log.info("the kind is not offered, and looked for again from time to time", reason=problem)
+        self.store.problem = problem
+        self._version = None
+        for key in sorted(self.store.keys()):
+            self._notify(self.store.remove(key), None)
         self.synced.set()
 
     async def _watch(self) -> bool:

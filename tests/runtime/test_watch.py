@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -109,6 +110,28 @@ async def test_a_failing_list_is_repeated_until_it_succeeds(kube: FakeKube) -> N
         assert not informer.synced.is_set()
         del kube.fail["list"]
         await eventually(informer.synced.is_set)
+        task.cancel()
+
+
+async def test_an_optional_kind_that_is_not_there_keeps_nobody_waiting_and_is_found_when_it_comes(
+    kube: FakeKube, changes: Changes
+) -> None:
+    optional = replace(CONFIGMAP, optional=True)
+    kube.fail["list"] = KubernetesRefused("the server could not find the requested resource", 404)
+    informer = Informer(kube, Source(optional), log=LOG, timing=Timing(absent=0.01, backoff=QUICK.backoff))
+    informer.add_handler(changes)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(informer.run())
+        await eventually(informer.synced.is_set)
+        assert informer.store.problem == "the server could not find the requested resource"
+        await kube.create(CONFIGMAP, configmap("late", v="1"))
+        del kube.fail["list"]
+        await eventually(lambda: informer.store.get("network", "late"))
+        assert informer.store.problem == ""
+        kube.fail["list"] = kube.fail["watch"] = KubernetesRefused("you may not", 403)
+        kube.break_watches(kube.fail["watch"])
+        await eventually(lambda: informer.store.problem == "you may not")
+        assert changes.seen == [("late", None, "1"), ("late", "1", None)]
         task.cancel()
 
 
