@@ -22,6 +22,16 @@ Json = dict[str, Any]
 
 #: Where a pod or pod template may be in an object: Pod, Deployment and the like, CronJob, PodTemplate.
 _PLACES: Final = ((), ("spec", "template"), ("spec", "jobTemplate", "spec", "template"), ("template",))
+#: Kubernetes' own kinds that always hold one; kinds of others may bear the same names.
+_HOLDERS: Final = frozenset(
+    {
+        ("v1", "Pod"),
+        ("v1", "PodTemplate"),
+        ("v1", "ReplicationController"),
+        *(("apps/v1", kind) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")),
+        *(("batch/v1", kind) for kind in ("Job", "CronJob")),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ def _outcome(obj: Json, settings: Injection, namespace: str) -> Outcome:
     after = _copy(obj, title)
     holder = _pod_in(after)
     if holder is None:
+        if (str(obj.get("apiVersion", "v1")), str(kind)) in _HOLDERS:
+            raise InvalidResource(title, "has no pod in it: write spec.containers, in the template if it has one")
         return Outcome(title, obj, after, None)
     is_template = holder is not after
     owner = {"kind": kind, "name": str(name), "controller": True}

@@ -134,6 +134,13 @@ def test_several_documents_and_lists_are_taken_and_other_objects_pass(run: Any) 
     assert "Service/s: unchanged, there is no pod in it" in err
 
 
+def test_kinds_of_others_that_are_named_like_a_workload_pass(run: Any) -> None:
+    job = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {name: j}\nspec: {tasks: []}\n"
+    status, out, err = run(job)
+    assert (status, yaml.safe_load(out)) == (0, yaml.safe_load(job))
+    assert "Job/j: unchanged, there is no pod in it" in err
+
+
 def test_the_diff_shows_additions_only(run: Any) -> None:
     status, out, _ = run(DEPLOYMENT, "--diff")
     assert status == 0
@@ -198,6 +205,9 @@ def test_shared_yaml_anchors_and_times_stay_what_they_are(run: Any) -> None:
         (b"[" * 5000, "is no YAML"),
         (b"kind: Pod\nspec: !!python/object:os.system {}", "is no YAML"),
         (b"kind: Pod\nspec: &a {containers: [*a]}", "Pod/(no name): is nothing that JSON can hold"),
+        (b"kind: Pod\nmetadata: {name: p}", "Pod/p: has no pod in it: write spec.containers"),
+        (b"kind: Pod\nspec: {volumes: []}", "Pod/(no name): has no pod in it: write spec.containers"),
+        (b"apiVersion: apps/v1\nkind: Deployment\nspec: {replicas: 1}", "has no pod in it: write spec.containers"),
         (b"kind: Pod\nspec: {containers: 5}", "spec.containers: Expected `array`, got `int`"),
         (
             b"kind: Pod\nmetadata: {labels: {a: true}}\nspec: {containers: [{name: a}]}",
