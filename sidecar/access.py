@@ -15,15 +15,40 @@ LAYOUT = 1
 
 
 @dataclass(frozen=True)
-class AccessDocument:
-    """Where to connect and which key signs our user; unknown members of the document are ignored."""
+class Signer:
+    """The scoped key that signs a user: account, public key at the version to be used, its name in transit."""
 
-    network: str
-    policy: str
     account: str
     signing_key: str
     transit_key: str
     key_version: int
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any], prefix: str = "") -> Signer:
+        """Read its four members; raise InvalidResource with the one that is wrong."""
+        return cls(
+            account=text_member(document, "account", prefix),
+            signing_key=text_member(document, "signingKey", prefix),
+            transit_key=text_member(document, "transitKey", prefix),
+            key_version=_positive(document, "keyVersion", prefix),
+        )
+
+    def members(self) -> dict[str, Any]:
+        """The four members again."""
+        return {
+            "account": self.account,
+            "signingKey": self.signing_key,
+            "transitKey": self.transit_key,
+            "keyVersion": self.key_version,
+        }
+
+
+@dataclass(frozen=True)
+class AccessDocument(Signer):
+    """Where to connect and which key signs our user; unknown members of the document are ignored."""
+
+    network: str
+    policy: str
     hub: tuple[str, ...]
     leaf: tuple[str, ...]
     renew_every_seconds: int
@@ -36,13 +61,14 @@ class AccessDocument:
         """Read the document; raise InvalidResource with the member that is wrong."""
         if document.get("version") != LAYOUT:
             raise InvalidResource("version", f"is {document.get('version')!r}; this sidecar reads layout {LAYOUT}")
+        signer = Signer.read(document)
         return cls(
-            network=_text(document, "network"),
-            policy=_text(document, "policy"),
-            account=_text(document, "account"),
-            signing_key=_text(document, "signingKey"),
-            transit_key=_text(document, "transitKey"),
-            key_version=_positive(document, "keyVersion"),
+            account=signer.account,
+            signing_key=signer.signing_key,
+            transit_key=signer.transit_key,
+            key_version=signer.key_version,
+            network=text_member(document, "network"),
+            policy=text_member(document, "policy"),
             hub=_urls(document, "hub", required=True),
             leaf=_urls(document, "leaf", required=False),
             renew_every_seconds=_positive(document, "renewEverySeconds"),
@@ -56,10 +82,7 @@ class AccessDocument:
             "version": LAYOUT,
             "network": self.network,
             "policy": self.policy,
-            "account": self.account,
-            "signingKey": self.signing_key,
-            "transitKey": self.transit_key,
-            "keyVersion": self.key_version,
+            **self.members(),
             "hub": list(self.hub),
             "leaf": list(self.leaf),
             "renewEverySeconds": self.renew_every_seconds,
@@ -68,17 +91,18 @@ class AccessDocument:
         }
 
 
-def _text(document: Mapping[str, Any], member: str) -> str:
+def text_member(document: Mapping[str, Any], member: str, prefix: str = "") -> str:
+    """A string that says something; `prefix` is for the message only."""
     value = document.get(member)
     if not isinstance(value, str) or not value:
-        raise InvalidResource(member, "must be a non-empty string")
+        raise InvalidResource(f"{prefix}{member}", "must be a non-empty string")
     return value
 
 
-def _positive(document: Mapping[str, Any], member: str) -> int:
+def _positive(document: Mapping[str, Any], member: str, prefix: str = "") -> int:
     value = document.get(member)
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise InvalidResource(member, "must be a whole number greater than 0")
+        raise InvalidResource(f"{prefix}{member}", "must be a whole number greater than 0")
     return value
 
 

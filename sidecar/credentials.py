@@ -8,7 +8,7 @@ from typing import Final
 
 from edgefarm.errors import InvalidCredential
 from edgefarm.nats import claims, creds, jwt, nkeys
-from sidecar.access import AccessDocument
+from sidecar.access import AccessDocument, Signer
 
 #: Never renew later than this part of the lifetime, whatever the access document says.
 LATEST_RENEWAL: Final = 2 / 3
@@ -77,17 +77,24 @@ def issue(
     leaked is worth no more than the JWT it leaked with. `sign` is asked for the signature of the access document's
     key; what it raises passes through. `identifier` is the token's random `jti`.
     """
-    key = nkeys.generate_user()
     expires_at = now + access.lifetime_seconds
+    token, seed = issue_user(access, user, issued_at=now, expires_at=expires_at, identifier=identifier, sign=sign)
+    return Credentials(token, seed, access, access.account, access.signing_key, now, expires_at)
+
+
+def issue_user(
+    signer: Signer, user: str, *, issued_at: int, expires_at: int, identifier: str, sign: Callable[[bytes], bytes]
+) -> tuple[str, str]:
+    """A user JWT under the signer's scope and the seed of its new key, as `issue` says."""
+    key = nkeys.generate_user()
     body = claims.user_claims(
         name=user,
         subject=key.public,
-        issuer=access.signing_key,
-        account=access.account,
+        issuer=signer.signing_key,
+        account=signer.account,
         jti=identifier,
-        issued_at=now,
+        issued_at=issued_at,
         expires_at=expires_at,
     )
     unsigned = jwt.signing_input(body)
-    token = jwt.assemble(unsigned, sign(unsigned))
-    return Credentials(token, key.seed, access, access.account, access.signing_key, now, expires_at)
+    return jwt.assemble(unsigned, sign(unsigned)), key.seed

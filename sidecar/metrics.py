@@ -34,30 +34,29 @@ class Figures:
 def render(figures: Figures) -> str:
     """The page."""
     labels = {"version": figures.version, "mode": figures.mode, "network": figures.network}
-    lines = _family("info", "gauge", "What runs here.", [(labels, 1)])
-    lines += _family("ready", "gauge", "1 when the pod has working credentials.", [({}, int(figures.ready))])
-    lines += _family("renewals_total", "counter", "Credentials issued since the start.", [({}, figures.renewals)])
-    lines += _family(
+    lines = family("info", "gauge", "What runs here.", [(labels, 1)])
+    lines += family("ready", "gauge", "1 when the pod has working credentials.", [({}, int(figures.ready))])
+    lines += family("renewals_total", "counter", "Credentials issued since the start.", [({}, figures.renewals)])
+    lines += family(
         "failures_total",
         "counter",
         "Failed steps by kind.",
         [({"kind": kind}, count) for kind, count in sorted(figures.failures.items())],
     )
     if figures.expires_at is not None:
-        lines += _family(
+        lines += family(
             "credentials_expiry_timestamp_seconds", "gauge", "When the credentials end.", [({}, figures.expires_at)]
         )
-    lines += _family(
-        "daprd_restarts_total", "counter", "Times daprd was started again.", [({}, figures.daprd_restarts)]
-    )
+    lines += family("daprd_restarts_total", "counter", "Times daprd was started again.", [({}, figures.daprd_restarts)])
     if figures.route is not None:
         routes = [({"route": name}, int(name == figures.route)) for name in ROUTES]
-        lines += _family("route", "gauge", "1 for the way that the pod's traffic takes.", routes)
-        lines += _family("route_changes_total", "counter", "Times the route changed.", [({}, figures.route_changes)])
+        lines += family("route", "gauge", "1 for the way that the pod's traffic takes.", routes)
+        lines += family("route_changes_total", "counter", "Times the route changed.", [({}, figures.route_changes)])
     return "\n".join(lines) + "\n"
 
 
-def _family(name: str, kind: str, text: str, samples: Sequence[tuple[Mapping[str, str], int]]) -> list[str]:
+def family(name: str, kind: str, text: str, samples: Sequence[tuple[Mapping[str, str], int]]) -> list[str]:
+    """The lines of one metric; each sample has labels and a value."""
     full = f"edgefarm_sidecar_{name}"
     return [f"# HELP {full} {text}", f"# TYPE {full} {kind}"] + [
         f"{full}{_labels(labels)} {value}" for labels, value in samples

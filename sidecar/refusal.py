@@ -12,8 +12,8 @@ from edgefarm.errors import VaultRefused
 from sidecar.settings import Pod
 
 
-def explain(pod: Pod, audience: str, token: str, refused: VaultRefused, now: float) -> str:
-    """Why Vault said no.
+def explain(pod: Pod, audience: str, token: str, refused: VaultRefused, now: float, no_grant: str) -> str:
+    """Why Vault said no; `no_grant` is what it means when nothing is wrong with the token.
 
     Vault tells a stranger little, and its wording changes: what is wrong with the token is read from the token itself
     (not verified: it is our own), and otherwise there is no grant.
@@ -35,7 +35,7 @@ def explain(pod: Pod, audience: str, token: str, refused: VaultRefused, now: flo
     elif isinstance(subject, str) and subject != wanted:
         problem = f"the pod's token belongs to {subject}, but the sidecar was told {wanted}"
     else:
-        problem = missing_grant(pod)
+        problem = no_grant
     return f"{problem} (Vault: {refused})"
 
 

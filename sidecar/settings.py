@@ -112,11 +112,11 @@ class Settings:
 def load(variables: Mapping[str, str]) -> Settings:
     """Read all settings; raise SettingsError naming every variable that is missing or wrong."""
     environment = Environment(variables)
-    pod = _pod(environment)
+    pod = read_pod(environment)
     settings = Settings(
         pod=pod,
         mode=environment.text("EDGEFARM_MODE", MODE_DAPR, choices=(MODE_DAPR, MODE_NATS)),
-        vault=_vault(environment),
+        vault=read_vault(environment),
         dapr=_dapr(environment, pod),
         ca_bundle=environment.optional("EDGEFARM_CA_BUNDLE"),
         credentials_dir=Path(environment.text("EDGEFARM_CREDENTIALS_DIR", "/var/run/edgefarm/credentials")),
@@ -141,7 +141,8 @@ def health_address(variables: Mapping[str, str]) -> tuple[str, int]:
     return address
 
 
-def _pod(environment: Environment) -> Pod:
+def read_pod(environment: Environment) -> Pod:
+    """Who we are."""
     pod = Pod(
         network=environment.text("EDGEFARM_NETWORK"),
         namespace=environment.text("EDGEFARM_NAMESPACE"),
@@ -162,7 +163,8 @@ def _pod(environment: Environment) -> Pod:
     return pod
 
 
-def _vault(environment: Environment) -> VaultSettings:
+def read_vault(environment: Environment) -> VaultSettings:
+    """Where Vault is."""
     address = environment.text("EDGEFARM_VAULT_ADDR").rstrip("/")
     if address and not address.startswith(("https://", "http://")):
         environment.problem("EDGEFARM_VAULT_ADDR", f"is {address!r}: write https://host:port")

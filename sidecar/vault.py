@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from edgefarm.errors import VaultRefused, VaultUnavailable
 from edgefarm.secrets import mask_secrets
-from sidecar.access import AccessDocument
+from sidecar.access import Signer
 from sidecar.http1 import Connection, ProtocolError
 from sidecar.settings import VaultSettings
 
@@ -57,17 +57,17 @@ class VaultClient:
         answer = self._call("GET", f"{self._settings.kv_mount}/data/{path}")
         return _member(_member(answer, "data"), "data")
 
-    def sign(self, access: AccessDocument, data: bytes) -> bytes:
-        """The raw ed25519 signature by the access document's key, at exactly its version."""
-        body = {"input": base64.b64encode(data).decode(), "key_version": access.key_version}
-        path = f"{self._settings.transit_mount}/sign/{quote(access.transit_key, safe='')}"
+    def sign(self, signer: Signer, data: bytes) -> bytes:
+        """The raw ed25519 signature by a key, at exactly its version."""
+        body = {"input": base64.b64encode(data).decode(), "key_version": signer.key_version}
+        path = f"{self._settings.transit_mount}/sign/{quote(signer.transit_key, safe='')}"
         signature = _member(self._call("POST", path, body), "data").get("signature")
         version, _, encoded = str(signature).removeprefix("vault:").partition(":")
         try:
             raw = base64.b64decode(encoded, validate=True)
         except binascii.Error:
             raw = b""
-        if version != f"v{access.key_version}" or len(raw) != 64:
+        if version != f"v{signer.key_version}" or len(raw) != 64:
             raise VaultUnavailable("Vault's answer holds no ed25519 signature of the key version that was asked for")
         return raw
 
