@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,25 +27,29 @@ from reconciler.adapters.kube import KubeClient
 from reconciler.adapters.nats import SystemClient
 from reconciler.bootstrap import BootstrapResult, BootstrapSettings, bootstrap
 from reconciler.configuration import Configuration, NatsConfiguration, VaultConfiguration
-from reconciler.connections import network_user, system_user
-from reconciler.context import Context, Controller, Key, Result
-from reconciler.controllers import network, pod_advisor, policy
+from reconciler.context import Context, Controller, Key, Registration, Result
+from reconciler.controllers import edge_network, network, pod_advisor, policy
 from reconciler.desired.leaf_service import SELECTOR
 from reconciler.informers import Informers
+from reconciler.leaf_monitor import LeafMonitor
 from reconciler.ports import (
+    DAEMON_SET,
     EDGE_NETWORK,
     NAMESPACE,
     NETWORK,
+    NODE,
     POLICY,
     SECRET,
     SERVICE,
     SERVICE_ACCOUNT,
     STREAM,
     Kind,
+    LeafOnHub,
     LeafView,
     Object,
 )
 from reconciler.settings import read_settings
+from reconciler.users import network_user, system_user
 from reconciler.vault_session import VaultSession
 from reconciler.watch import Source
 from tests.natskit import Connection, Credentials, eventually
@@ -58,7 +62,7 @@ _LOG: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 #: The controllers that a test's reconciler runs.
-MODULES = (network, policy, pod_advisor)
+MODULES = (network, policy, pod_advisor, edge_network)
 #: What their stores hold: kind, whether only in the controller namespace, and a label selector.
 SOURCES = (
     (NETWORK, True, ""),
@@ -67,6 +71,8 @@ SOURCES = (
     (STREAM, False, ""),
     (NAMESPACE, False, ""),
     (SERVICE_ACCOUNT, False, ""),
+    (NODE, False, ""),
+    (DAEMON_SET, True, ""),
     (SERVICE, True, SELECTOR),
     (SECRET, True, SELECTOR),
 )
@@ -208,8 +214,9 @@ class Reconciler:
     ) -> None:
         self.world = world
         self.system = system
-        self.leafs = LeafView()
         self.gate = Gate()
+        self.monitor = LeafMonitor(lambda: self.context.nats(), lambda: True, log=_LOG)
+        self.monitor.add_handler(self._leafs_changed)
         self.events = Events()
         self.kube = kube
         self.ahead = timedelta(0)
@@ -227,12 +234,13 @@ class Reconciler:
             vault=GatedVault(session, self.gate),
             nats=lambda: GatedNats(system, self.gate),
             jetstream=lambda network: GatedJetStream(jetstream.network(network), self.gate),
-            leafs=lambda: self.leafs,
+            leafs=lambda: self.monitor.view,
             events=self.events,
             clock=lambda: datetime.now(UTC) + self.ahead,
             settings=read_settings(settings),
             log=_LOG,
         )
+        self.registrations: list[Registration] = []
         self.controllers: dict[str, Controller] = {}
         self.restart()
         self.woken: set[Key] = set()
@@ -240,14 +248,18 @@ class Reconciler:
 
     def restart(self) -> None:
         """Forget everything, as a new process would."""
-        for module in MODULES:
-            controller = module.build(self.context).controller
-            self.controllers[controller.name] = controller
+        self.registrations = [module.build(self.context) for module in MODULES]
+        self.controllers = {each.controller.name: each.controller for each in self.registrations}
 
     async def see_leafs(self) -> LeafView:
-        """Ask the hub for its leafs, as the leaf monitor does."""
-        self.leafs = LeafView(tuple(await self.system.leafs()), asked=True)
-        return self.leafs
+        """Ask the hub for its leafs now; those that came or went wake whom they concern."""
+        await self.monitor.look()
+        return self.monitor.view
+
+    def _leafs_changed(self, leafs: Sequence[LeafOnHub]) -> None:
+        for registration in self.registrations:
+            if registration.leafs is not None:
+                self.woken.update(registration.leafs(leafs))
 
     def _listen(self) -> None:
         for module in MODULES:
