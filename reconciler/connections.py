@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
 
 from edgefarm import names
 from edgefarm.errors import EdgefarmError, NatsUnavailable, VaultUnavailable
-from edgefarm.nats import jwt, nkeys
-from edgefarm.nats.claims import user_claims
-from edgefarm.vault import TransitKey, Vault
+from edgefarm.vault import Vault
 from reconciler.adapters.jetstream import JetStreamPool
 from reconciler.adapters.nats import SystemClient
-from reconciler.concurrency import together
 from reconciler.configuration import Configuration
-from reconciler.context import VaultCalls
 from reconciler.metrics import Metrics
 from reconciler.ports import AccountOnServer, JetStream, JetStreamAnswer, LeafListener, LeafOnHub, NatsSystem
+from reconciler.users import network_user, system_user
 from reconciler.vault_session import VaultSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-#: How long the reconciler's own NATS users are valid; they are made anew at each login.
-_USER_LIFETIME: Final = timedelta(hours=1)
-#: The bootstrap has put the first version of this key into the system account, for good.
-_SYSTEM_KEY_VERSION: Final = 1
-#: An account's identity is the first version of its key, for good.
-_IDENTITY_VERSION: Final = 1
 
 
 class Connections:
@@ -122,50 +111,6 @@ class Connections:
             await client.close()
         except (EdgefarmError, OSError) as error:
             self._log.warning("a connection could not be closed in order", reason=str(error))
-
-
-async def system_user(vault: VaultCalls, now: datetime) -> tuple[str, str]:
-    """A new user of the system account, as JWT and seed: signed by Vault with the reconciler's own scoped key.
-
-    Raises NatsUnavailable while the system account has not been set up.
-    """
-    operator = await vault.call(Vault.read_document, names.OPERATOR_DOCUMENT)
-    key = await vault.call(Vault.key, names.SYSTEM_CONTROLLER_KEY)
-    if operator is None or key is None:
-        raise NatsUnavailable(
-            "NATS cannot be used yet: Vault holds no operator. Run `python -m reconciler bootstrap` once."
-        )
-    return await _sign_user(vault, operator["systemAccount"], key, _SYSTEM_KEY_VERSION, now)
-
-
-async def network_user(vault: VaultCalls, network: str, now: datetime) -> tuple[str, str]:
-    """A new user of a network's account that may manage its streams, as JWT and seed, made in the same way.
-
-    Raises NatsUnavailable while the network has no account.
-    """
-    account, key = await together(
-        vault.call(Vault.key, names.account_key(network)), vault.call(Vault.key, names.controller_key(network))
-    )
-    if account is None or key is None:
-        raise NatsUnavailable(f"The network {network} has no account in NATS yet.")
-    public = nkeys.encode_public(nkeys.Prefix.ACCOUNT, account.versions[_IDENTITY_VERSION].public_key)
-    return await _sign_user(vault, public, key, max(key.versions), now)
-
-
-async def _sign_user(vault: VaultCalls, account: str, key: TransitKey, version: int, now: datetime) -> tuple[str, str]:
-    user = nkeys.generate_user()
-    claims = user_claims(
-        name="edgefarm-network-reconciler",
-        subject=user.public,
-        issuer=nkeys.encode_public(nkeys.Prefix.ACCOUNT, key.versions[version].public_key),
-        account=account,
-        jti=secrets.token_hex(16),
-        issued_at=int(now.timestamp()),
-        expires_at=int((now + _USER_LIFETIME).timestamp()),
-    )
-    data = jwt.signing_input(claims)
-    signature = await vault.call(Vault.sign, key.name, version, data)
-    return jwt.assemble(data, signature), user.seed
 
 
 class _CountedSystem:

@@ -65,6 +65,16 @@ SYSTEM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(
 JETSTREAM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(pub_allow=("$JS.*.API.>", "$JS.API.>"), sub_allow=(INBOX,))
 
 
+#: What NACK's user in a network may do: look at, make, change and delete streams, in the hub and in every leaf, but not
+#: consume from them. Its client receives answers nowhere else.
+NACK_TEMPLATE: Final = PermissionTemplate(
+    pub_allow=tuple(
+        f"{api}.STREAM.{verb}.*" for api in ("$JS.*.API", "$JS.API") for verb in ("CREATE", "DELETE", "INFO", "UPDATE")
+    ),
+    sub_allow=(INBOX,),
+)
+
+
 def template_of_policy(
     allowpub: Iterable[str], allowsub: Iterable[str], denypub: Iterable[str], denysub: Iterable[str]
 ) -> PermissionTemplate:

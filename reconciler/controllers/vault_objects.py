@@ -51,7 +51,7 @@ class NetworkVault:
         self._listings = listings
         self._network = network
         self._account = names.account_key(network)
-        self._own_keys = (self._account, names.controller_key(network))
+        self._own_keys = (self._account, names.controller_key(network), names.nack_key(network))
         self._own_families = (names.policy_key_prefix(network), names.leaf_key_prefix(network))
 
     async def names(self) -> VaultNames:

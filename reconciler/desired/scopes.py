@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgefarm import names
 from edgefarm.api.network import Limits
 from edgefarm.nats.leaf_rights import template_of_leaf
-from edgefarm.nats.templates import JETSTREAM_CONTROLLER_TEMPLATE, PermissionTemplate
+from edgefarm.nats.templates import JETSTREAM_CONTROLLER_TEMPLATE, NACK_TEMPLATE, PermissionTemplate
 from reconciler.desired.blueprint import Blueprint, Member
 from reconciler.desired.grants import Holder
 from reconciler.desired.keys import KeyOrders
@@ -36,6 +36,7 @@ def scopes_of(blueprint: Blueprint) -> list[Scope]:
         *(_of_policy(blueprint, member) for member in blueprint.members),
         *(_of_leafs(blueprint, leafs) for leafs in blueprint.leafs),
         Scope(names.controller_key(blueprint.name), "controller", JETSTREAM_CONTROLLER_TEMPLATE),
+        *_of_nack(blueprint),
     ]
 
 
@@ -71,3 +72,10 @@ def _of_leafs(blueprint: Blueprint, leafs: Leafs) -> Scope:
         orders=leafs.orders,
         storage=leafs.storage,
     )
+
+
+def _of_nack(blueprint: Blueprint) -> list[Scope]:
+    """NACK's user stands in a Secret: its key rotates, and goes as soon as NACK has nothing to do here."""
+    if blueprint.configuration.streams.driver != "nack":
+        return []
+    return [Scope(names.nack_key(blueprint.name), "nack", NACK_TEMPLATE, orders=KeyOrders())]

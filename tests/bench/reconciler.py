@@ -29,7 +29,6 @@ from reconciler.adapters.jetstream import JetStreamPool
 from reconciler.adapters.kube import KubeClient
 from reconciler.adapters.nats import SystemClient
 from reconciler.concurrency import all_of
-from reconciler.connections import network_user, system_user
 from reconciler.context import Context, Key
 from reconciler.controllers import network, policy
 from reconciler.events import EventRecorder
@@ -40,6 +39,7 @@ from reconciler.ports import NETWORK, POLICY, AccountOnServer, Kind, Object
 from reconciler.queue import WorkQueue
 from reconciler.settings import Settings, read_settings
 from reconciler.status import find_condition
+from reconciler.users import network_user, system_user
 from reconciler.vault_session import VaultSession
 from tests.reconciler.world import World, install_definitions, make_namespace
 
