@@ -15,9 +15,11 @@ from edgefarm import names
 from edgefarm.errors import EdgefarmError
 from edgefarm.nats import claims, jwt, nkeys
 from localcluster.client import (
+    DAEMON_SETS,
     PODS,
     SECRETS,
     SERVICE_ACCOUNTS,
+    SERVICES,
     Resource,
 )
 from localcluster.demo.report import CheckFailed
@@ -29,9 +31,11 @@ Json = dict[str, Any]
 
 NETWORKS = Resource(names.API_VERSION, "networks")
 POLICIES = Resource(names.API_VERSION, "policies")
+EDGE_NETWORKS = Resource(names.API_VERSION, "edgenetworks")
+STREAMS = Resource(names.API_VERSION, "streams")
 WEBHOOKS = Resource("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations")
 #: Everything that the reconciler writes to Kubernetes, but its Lease and Events.
-_WRITTEN = (NETWORKS, POLICIES, SERVICE_ACCOUNTS, SECRETS, WEBHOOKS)
+_WRITTEN = (NETWORKS, POLICIES, EDGE_NETWORKS, STREAMS, SERVICE_ACCOUNTS, SERVICES, DAEMON_SETS, SECRETS, WEBHOOKS)
 
 
 async def eventually(what: str, look: Callable[[], Awaitable[T | None]], *, within: float = 20.0) -> T:

@@ -14,16 +14,21 @@ from typing import Any, Final
 from edgefarm import names
 from edgefarm.api.network import Network
 from edgefarm.api.policy import Policy
+from edgefarm.api.stream import Stream
 from edgefarm.nats import jwt
 from edgefarm.nats.claims import ScopedKey
-from localcluster.client import DEPLOYMENTS, EVENTS, JOBS, PODS, SERVICE_ACCOUNTS, Json, has_condition
+from edgefarm.nats.jetstream_rights import StoredSubjects
+from edgefarm.nats.templates import JETSTREAM_CONTROLLER_TEMPLATE, PermissionTemplate
+from edgefarm.vault import TransitKey
+from localcluster.client import DEPLOYMENTS, EVENTS, PODS, SERVICE_ACCOUNTS, Json, has_condition
 from localcluster.demo.credentials import connection, credentials_of
-from localcluster.demo.observer import POLICIES, Observer, eventually
+from localcluster.demo.kubectl import kubectl
+from localcluster.demo.observer import POLICIES, STREAMS, Observer, eventually
 from localcluster.demo.report import CheckFailed
 from localcluster.node.images import EXAMPLES_IMAGE
 from localcluster.platform import ROOT
-from localcluster.stack import find_program
-from reconciler.desired.account import Envelope, account_public, claims_of, scoped_keys
+from reconciler.desired.account import Envelope, account_public, claims_of
+from reconciler.desired.rights import rights_of
 
 EXAMPLE: Final = ROOT / "examples" / "quickstart"
 _WORKLOADS: Final = (
@@ -57,7 +62,7 @@ class Demo:
 
     async def apply_example(self) -> str:
         """`kubectl apply -f examples/quickstart`."""
-        applied = await self._kubectl("apply", "-f", str(EXAMPLE))
+        applied = await kubectl(self.platform, "apply", "-f", str(EXAMPLE))
         for line in applied:
             self.note(f"    {line}")
         await self._start_intruder()
@@ -94,8 +99,7 @@ class Demo:
             added = [container["name"] for container in pod["spec"].get("initContainers", ())]
             if added != [names.SIDECAR_CONTAINER]:
                 raise CheckFailed(f"pod of {name} has the init containers {added}")
-        await self.kube.wait_for(JOBS, "make-stream", "factory", until=has_condition("Complete"), timeout=30)
-        return f"{len(_WORKLOADS)} Deployments are available, each pod with {names.SIDECAR_CONTAINER}; the Job is done"
+        return f"{len(_WORKLOADS)} Deployments are available, each pod with {names.SIDECAR_CONTAINER}"
 
     async def messages_arrive(self) -> str:
         """Mode nats and mode dapr: what was published is received."""
@@ -167,7 +171,7 @@ class Demo:
         cut = time.monotonic() - started
         before = await self._sensor_at_dashboard()
         started = time.monotonic()
-        await self._kubectl("apply", "-f", str(EXAMPLE / "2-policies.yaml"))
+        await kubectl(self.platform, "apply", "-f", str(EXAMPLE / "2-policies.yaml"))
         await eventually("the sensor is back", lambda: self._count_above(before["count"]), within=30)
         after = await self._sensor_at_dashboard()
         if after["missing"]:
@@ -225,21 +229,6 @@ class Demo:
 
     # -- what the steps look at --------------------------------------------------------------------------------------
 
-    async def _kubectl(self, *arguments: str) -> list[str]:
-        """Run the real kubectl; the lines that it printed."""
-        process = await asyncio.create_subprocess_exec(
-            find_program("kubectl"),
-            "--kubeconfig",
-            str(self.platform.api.kubeconfig),
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        output, errors = await process.communicate()
-        if process.returncode:
-            raise CheckFailed(f"kubectl {arguments[0]}: {errors.decode().strip()}")
-        return output.decode().splitlines()
-
     async def _ready_network(self, name: str) -> Json | None:
         network = await self.observer.network(name)
         return network if has_condition("Ready")(network) else None
@@ -248,22 +237,23 @@ class Demo:
         """The stored claims, when they equal what the objects and keys of this moment ask for."""
         keys: list[ScopedKey] = []
         vault = self.platform.vault
+        streams = [Stream.parse(obj) for obj in (await self.kube.list(STREAMS))[0]]
+        stored = [StoredSubjects(stream.name, stream.subjects) for stream in streams if stream.network == "foo"]
         for obj in (await self.kube.list(POLICIES))[0]:
             policy = Policy.parse(obj)
             if obj.get("status", {}).get("network") != network["metadata"]["name"]:
                 continue
-            key = vault.key(names.policy_key("foo", policy.meta.namespace, policy.meta.name))
-            if key is None:
-                return None
-            publics = [account_public(version.public_key) for version in key.versions.values()]
-            keys += scoped_keys(f"{policy.meta.namespace}.{policy.meta.name}", policy.permissions, publics)
+            name = names.policy_key("foo", policy.meta.namespace, policy.meta.name)
+            template = rights_of(policy.permissions, stored).template
+            keys += _scoped_keys(vault.key(name), f"{policy.meta.namespace}.{policy.meta.name}", template)
+        keys += _scoped_keys(vault.key(names.controller_key("foo")), "controller", JETSTREAM_CONTROLLER_TEMPLATE)
         identity = vault.key(names.account_key("foo"))
         if identity is None or account_public(identity.latest.public_key) != account:
             return None
-        stored = await self.observer.stored_account(account)
-        envelope = Envelope(stored["iss"], stored["jti"], stored["iat"])
+        held = await self.observer.stored_account(account)
+        envelope = Envelope(held["iss"], held["jti"], held["iat"])
         computed = claims_of(Network.parse(network), account, keys, envelope)
-        return stored if jwt.same_body(stored, computed) else None
+        return held if jwt.same_body(held, computed) else None
 
     async def _granted(self, namespace: str, policy: str) -> bool:
         await self.kube.get(SERVICE_ACCOUNTS, policy, namespace)
@@ -342,6 +332,11 @@ class Demo:
         metrics = await self.observer.metrics_of(pod)
         passes = sum_of(metrics, "edgefarm_reconciles_total", 'controller="network"', 'result="success"')
         return passes if passes >= 2 else None
+
+
+def _scoped_keys(key: TransitKey | None, role: str, template: PermissionTemplate) -> list[ScopedKey]:
+    versions = key.versions.values() if key is not None else ()
+    return [ScopedKey(account_public(version.public_key), role, template) for version in versions]
 
 
 def sum_of(metrics: str, name: str, *labels: str) -> float:

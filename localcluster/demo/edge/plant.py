@@ -13,14 +13,12 @@ from typing import Any, Final
 from nats.aio.client import Client as NatsClient
 
 from edgefarm import names
-from localcluster.client import NODES, PODS, Json, Resource
+from localcluster.client import NODES, PODS, Json
 from localcluster.demo.credentials import connection, credentials_of
-from localcluster.demo.observer import Observer
+from localcluster.demo.observer import EDGE_NETWORKS, STREAMS, Observer
 from localcluster.demo.report import CheckFailed
 from localcluster.node.spec import REBOOT_ANNOTATION, UPLINK_ANNOTATION
 
-EDGE_NETWORKS: Final = Resource(names.API_VERSION, "edgenetworks")
-STREAMS: Final = Resource(names.API_VERSION, "streams")
 SITE: Final = "example.com/site"
 NETWORK: Final = "plant"
 EDGE: Final = "floor"
