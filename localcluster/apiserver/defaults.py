@@ -38,6 +38,11 @@ def admit_pod_priority(pod: Json) -> None:
     spec["tolerations"] = tolerations
 
 
+def begin_pod_status(pod: Json) -> None:
+    """The status that every pod begins with: made of what the webhooks have left, hence after them."""
+    _fill(pod.setdefault("status", {}), phase="Pending", qosClass=_qos(pod["spec"]))
+
+
 def _fill(target: Json, **values: Any) -> None:
     for key, value in values.items():
         if target.get(key) is None:
@@ -48,7 +53,8 @@ def _pod(pod: Json) -> None:
     spec = pod.setdefault("spec", {})
     _pod_spec(spec)
     _fill(spec, enableServiceLinks=True)
-    _fill(pod.setdefault("status", {}), phase="Pending", qosClass=_qos(spec))
+    if "status" in pod:
+        begin_pod_status(pod)
 
 
 def _pod_spec(spec: Json) -> None:

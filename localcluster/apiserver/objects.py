@@ -111,6 +111,8 @@ class Objects:
         if resource.generation:
             metadata["generation"] = 1
         self._complete(call, obj)
+        if resource.bucket == _PODS:
+            defaults.begin_pod_status(obj)
         self._check(call, obj, None)
         await self._admission.validate(attempt, obj)
         if self.store.get(resource.bucket, call.namespace, metadata["name"]) is not None:

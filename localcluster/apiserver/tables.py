@@ -177,6 +177,29 @@ def _ports(service: Json, _now: datetime) -> str:
     return ",".join(f"{port['port']}/{port.get('protocol', 'TCP')}" for port in ports) or "<none>"
 
 
+def _job_status(job: Json, _now: datetime) -> str:
+    """The most final condition; a Job without one goes on."""
+    held = {c["type"] for c in json_path(job, "status.conditions") or () if c.get("status") == "True"}
+    if "Complete" in held or "Failed" in held:
+        return "Complete" if "Complete" in held else "Failed"
+    if "deletionTimestamp" in job["metadata"]:
+        return "Terminating"
+    return next((kind for kind in ("Suspended", "FailureTarget", "SuccessCriteriaMet") if kind in held), "Running")
+
+
+def _completions(job: Json, _now: datetime) -> str:
+    spec, done = job["spec"], json_path(job, "status.succeeded") or 0
+    if spec.get("completions") is not None:
+        return f"{done}/{spec['completions']}"
+    parallelism = spec.get("parallelism") or 0
+    return f"{done}/1 of {parallelism}" if parallelism > 1 else f"{done}/1"
+
+
+def _duration(job: Json, now: datetime) -> str:
+    begin, end = json_path(job, "status.startTime"), json_path(job, "status.completionTime")
+    return age(begin, datetime.fromisoformat(end) if end else now) if begin else ""
+
+
 def _ready_of(done: str, wanted: str) -> Callable[[Json, datetime], str]:
     return lambda obj, _now: f"{json_path(obj, done) or 0}/{json_path(obj, wanted) or 0}"
 
@@ -238,6 +261,11 @@ _BUILTIN: Final[Mapping[tuple[str, str], Sequence[Column]]] = {
         Column("Ready", _at("status.numberReady", 0), "integer"),
         Column("Up-to-date", _at("status.updatedNumberScheduled", 0), "integer"),
         Column("Available", _at("status.numberAvailable", 0), "integer"),
+    ),
+    ("batch", "jobs"): (
+        Column("Status", _job_status),
+        Column("Completions", _completions),
+        Column("Duration", _duration),
     ),
     ("coordination.k8s.io", "leases"): (Column("Holder", _at("spec.holderIdentity", "")),),
     ("apiextensions.k8s.io", "customresourcedefinitions"): (Column("Created At", _at("metadata.creationTimestamp")),),

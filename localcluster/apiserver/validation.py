@@ -16,6 +16,11 @@ Json = dict[str, Any]
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _QUALIFIED: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
+#: The name of an environment variable: printable ASCII without `=`.
+_VARIABLE: Final = re.compile(r"[ -<>-~]+")
+_VARIABLE_HINT: Final = (
+    "a valid environment variable name must consist only of printable ASCII characters other than '='"
+)
 _LABEL_HINT: Final = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
     "with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
@@ -153,10 +158,10 @@ def _pod_spec(spec: Json, path: str, claimed: Iterable[str] = ()) -> Iterable[Ca
             if field == "containers" and policy is not None and policy not in ("Always", "OnFailure", "Never"):
                 yield Cause.invalid(f"{where}.restartPolicy", policy, "must be Always, OnFailure or Never")
             if field == "initContainers" and policy != "Always":
-                for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-                    if probe in container:
+                for member in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
+                    if container.get(member) is not None:
                         hint = "may not be set for init containers without restartPolicy=Always"
-                        yield Cause.forbidden(f"{where}.{probe}", hint)
+                        yield Cause.forbidden(f"{where}.{member}", hint)
     if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never"):
         yield _unsupported(f"{path}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
 
@@ -185,12 +190,21 @@ def _container(container: Json, path: str, volumes: set[str]) -> Iterable[Cause]
         if port.get("name") in ports:
             yield Cause.duplicate(f"{where}.name", port["name"])
         ports |= {port["name"]} if port.get("name") else set()
+    if _only_huge_pages(container.get("resources") or {}):
+        yield Cause.forbidden(f"{path}.resources", "HugePages require cpu or memory")
     for index, variable in enumerate(container.get("env") or ()):
         if not variable.get("name"):
             yield Cause.required(f"{path}.env[{index}].name")
+        elif not _VARIABLE.fullmatch(variable["name"]):
+            yield Cause.invalid(f"{path}.env[{index}].name", variable["name"], _VARIABLE_HINT)
         if variable.get("value") and variable.get("valueFrom"):
             hint = "may not be specified when `value` is not empty"
             yield Cause.invalid(f"{path}.env[{index}].valueFrom", "", hint)
+
+
+def _only_huge_pages(resources: Json) -> bool:
+    named = {name for kind in ("limits", "requests") for name in resources.get(kind) or ()}
+    return any(name.startswith("hugepages-") for name in named) and not named & {"cpu", "memory"}
 
 
 def _dns_name(item: Json, path: str, seen: set[str]) -> Iterable[Cause]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from localcluster.kubernetes import ApiServer, start_api_server
+from localcluster.kubernetes import ApiServer, LocalApiServer, start_api_server
 from tests.apiserver.rest import Rest
 
 _numbers = itertools.count(1)
@@ -51,7 +51,7 @@ def namespace(rest: Rest, fresh: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def local_only(assets: Path | None) -> None:
-    """For what a bare kube-apiserver leaves to controllers that are not there."""
-    if assets is not None:
-        pytest.skip("needs a controller that a bare kube-apiserver does not have")
+def local_only(server: ApiServer) -> None:
+    """For what a bare kube-apiserver leaves to controllers that are not there, and a whole cluster decides itself."""
+    if not isinstance(server, LocalApiServer):
+        pytest.skip("needs localcluster's own API server")

@@ -61,6 +61,16 @@ def names(answer: Answer) -> list[str]:
     return [container["name"] for container in answer.body.get("spec", {}).get("containers", ())]
 
 
+def test_the_class_of_a_pod_follows_from_what_webhooks_have_made_of_it(
+    rest: Rest, pods: str, register: Register
+) -> None:
+    size = {"requests": {"cpu": "1"}}
+    hook = register(patching({"op": "add", "path": "/spec/containers/0/resources", "value": size}))
+    stored = create(rest, pods, pod("a"), lambda answer: bool(hook.requests))
+    assert stored.body["status"] == {"phase": "Pending", "qosClass": "Burstable"}
+    assert "qosClass" not in hook.requests[0]["object"].get("status", {})
+
+
 def test_a_pod_gets_its_service_account_and_token_volume(rest: Rest, pods: str) -> None:
     made = rest.create(pods, pod("a"))
     assert made["spec"]["serviceAccountName"] == "default"

@@ -33,6 +33,14 @@ spec:
         - {name: main, image: "example/app:1", env: [{name: A, value: "1"}]}
         - {name: side, image: "example/side:1"}
 """
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: j}
+spec:
+  template:
+    spec: {restartPolicy: Never, containers: [{name: main, image: "example/app:1"}]}
+"""
 
 
 class Kubectl(Protocol):
@@ -118,6 +126,19 @@ def test_get_describe_label_annotate_patch_delete(kubectl: Kubectl) -> None:
     assert kubectl("get", "pod", "p", "-o", "jsonpath={.metadata.labels.x}") == "z"
     kubectl("delete", "pod", "p")
     assert "NotFound" in kubectl("get", "pod", "p", fails=True)
+
+
+def test_jobs_show_how_far_they_are(kubectl: Kubectl, rest: Rest, namespace: str) -> None:
+    kubectl("apply", "-f", "-", stdin=JOB)
+    header, row = (line.split() for line in kubectl("get", "jobs").splitlines())
+    assert header == ["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"]
+    assert row[:3] == ["j", "Running", "0/1"]
+    times = {"startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:03:20Z"}
+    conditions = [{"type": kind, "status": "True"} for kind in ("SuccessCriteriaMet", "Complete")]
+    status = {"status": {**times, "succeeded": 1, "conditions": conditions}}
+    assert rest.patch(f"/apis/batch/v1/namespaces/{namespace}/jobs/j/status", status).status == 200
+    _, row = (line.split() for line in kubectl("get", "jobs").splitlines())
+    assert row[:4] == ["j", "Complete", "1/1", "3m20s"]
 
 
 def test_wait_sees_conditions_and_deletions(kubectl: Kubectl, rest: Rest, namespace: str) -> None:

@@ -47,6 +47,16 @@ def container(**fields: Any) -> Json:
             {"initContainers": [container(name="i", startupProbe={"exec": {"command": ["x"]}})]},
             "spec.initContainers[0].startupProbe: Forbidden: may not be set for init containers",
         ),
+        (
+            {"initContainers": [container(name="i", lifecycle={"preStop": {"exec": {"command": ["x"]}}})]},
+            "spec.initContainers[0].lifecycle: Forbidden: may not be set for init containers without restartPolicy",
+        ),
+        ({"containers": [container(env=[{"name": "GRUß"}])]}, 'spec.containers[0].env[0].name: Invalid value: "GRUß"'),
+        ({"containers": [container(env=[{"name": "A=B"}])]}, "only of printable ASCII characters other than '='"),
+        (
+            {"containers": [container(resources={"limits": {"hugepages-2Mi": "4Mi"}})]},
+            "spec.containers[0].resources: Forbidden: HugePages require cpu or memory",
+        ),
         ({"restartPolicy": "Sometimes"}, 'spec.restartPolicy: Unsupported value: "Sometimes"'),
     ],
 )
@@ -54,6 +64,16 @@ def test_pods_that_cannot_run_are_refused(rest: Rest, namespace: str, spec: Json
     answer = rest.post(f"/api/v1/namespaces/{namespace}/pods", pod("p", **spec))
     assert answer.status == 422, answer
     assert message in answer.body["message"]
+
+
+def test_what_is_near_to_a_mistake_is_admitted(rest: Rest, namespace: str) -> None:
+    hook = {"preStop": {"exec": {"command": ["x"]}}}
+    pages = {"limits": {"hugepages-2Mi": "4Mi"}, "requests": {"cpu": "1"}}
+    spec = {
+        "initContainers": [container(name="i", restartPolicy="Always", lifecycle=hook)],
+        "containers": [container(env=[{"name": "a b~!<>"}], resources=pages)],
+    }
+    rest.create(f"/api/v1/namespaces/{namespace}/pods", pod("p", **spec))
 
 
 @pytest.mark.parametrize("labels", [{"a b": "c"}, {"a": "b c"}, {"a": "x" * 64}, {"/a": "b"}, {"A_B.example/x": "-"}])
