@@ -59,9 +59,10 @@ class Accounts:
         self._leaf_key: tuple[VaultConfiguration | None, SigningKey] | None = None
 
     async def ensure(
-        self, network: Accountable, account: str, keys: Sequence[ScopedKey]
+        self, network: Accountable, account: str, keys: Sequence[ScopedKey], *, anew: bool = False
     ) -> tuple[Comparison, list[str]]:
-        """Make all servers hold the account exactly so; return how it was before, and the servers' names.
+        """Make all servers hold the account exactly so; return how it was before, and the servers' names. With `anew`
+        it is issued anew even if it is so already: servers act upon a JWT that is new to them only.
 
         Raises AccountNotStored when a server goes on holding something else, NatsUnavailable, NatsRefused, and what
         Vault raises.
@@ -70,12 +71,17 @@ class Accounts:
         wanted = claims_of(network, account, keys, Envelope(operator.issuer, secrets.token_hex(16), 0))
         answers = await self._context.nats().lookup(account)
         before = compare(answers, wanted, operator.signing_keys)
-        if not before.equal:
+        if anew or not before.equal:
             issued_at = next_issued_at(self._context.clock(), before.newest_issued_at)
             token = await self._sign({**wanted, "iat": issued_at})
             await self._context.nats().push(token)
             await self._read_back(account, wanted, operator.signing_keys)
         return before, sorted({answer.server for answer in answers})
+
+    async def stored(self, account: str) -> Mapping[str, Any] | None:
+        """What the servers hold under the account, if any of them does."""
+        tokens = [answer.jwt for answer in await self._context.nats().lookup(account) if answer.jwt is not None]
+        return jwt.decode(tokens[0]) if tokens else None
 
     async def push_again(self, account: str) -> bool:
         """Send the account once more as it is stored, for leafs that were away; False when servers do not agree."""

@@ -6,16 +6,17 @@ leaves a credential valid that should not be, and documents never name a key tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from edgefarm import names
 from edgefarm.nats.claims import ScopedKey
 from edgefarm.vault import TransitKey
 from reconciler.concurrency import all_of, together
 from reconciler.context import Context
+from reconciler.controllers.account_storage import AccountStorage
 from reconciler.controllers.accounts import Accounts
 from reconciler.controllers.vault_objects import NetworkVault, VaultListings, VaultObjects
 from reconciler.desired.account import Comparison, account_public
@@ -65,10 +66,14 @@ class Convergence:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._accounts = Accounts(context)
+        self._storage = AccountStorage(context)
         self._listings = VaultListings(context.vault)
 
-    async def converge(self, blueprint: Blueprint, account_before: str | None) -> Converged:
-        """Do what is missing, and nothing when nothing is. `account_before` is the account that was found last.
+    async def converge(
+        self, blueprint: Blueprint, account_before: str | None, *, reserve_again: bool = False
+    ) -> Converged:
+        """Do what is missing, and nothing when nothing is. `account_before` is the account that was found last; with
+        `reserve_again` the hub is made to try again to set its storage aside.
 
         May stop anywhere with VaultUnavailable, VaultRefused, NatsUnavailable or NatsRefused; the next call goes on.
         """
@@ -80,9 +85,8 @@ class Convergence:
         await vault.revoke(leaving.roles)
         identity, keys = await self._ensure_keys(vault, blueprint, scopes, found, frozenset(leaving.keys))
         account = account_public(identity.versions[_IDENTITY_VERSION].public_key)
-        before, servers = await self._accounts.ensure(
-            blueprint, account, [entry for key in keys for entry in key.claims()]
-        )
+        scoped = [entry for key in keys for entry in key.claims()]
+        before, servers = await self._accounts.ensure(blueprint, account, scoped, anew=reserve_again)
         grants = await self._grants(blueprint, account, keys)
         writes = grant_writes(grants, found.grants.without(leaving.roles))
         await vault.write_grants(writes)
@@ -98,6 +102,7 @@ class Convergence:
             keys={(m.namespace, m.policy): signing[policy_scope_key(blueprint, m)] for m in blueprint.members},
             grants=len(grants),
             look_again=min((key.look_again for key in keys if key.look_again is not None), default=None),
+            reservation=await self._storage.reservation(blueprint.name, blueprint.limits),
             mended=_mended(found, before, writes, scopes),
         )
 
@@ -119,13 +124,16 @@ class Convergence:
         return grants
 
     async def remove(self, network: str, account_before: str | None) -> None:
-        """Remove the account from the servers, then roles, policies, documents and keys; the account's key last,
-        because it tells an interrupted removal which account it was."""
+        """Remove what the account stores, the account from the servers, then roles, policies, documents and keys; the
+        account's key last, because it tells an interrupted removal which account it was."""
         vault = NetworkVault(self._context.vault, self._listings, network)
         found = await vault.read()
         accounts = {account_before} if account_before else set()
         if found.account is not None:
-            accounts.add(account_public(found.account.versions[_IDENTITY_VERSION].public_key))
+            account = account_public(found.account.versions[_IDENTITY_VERSION].public_key)
+            accounts.add(account)
+            if _lets_us_in(await self._accounts.stored(account), found.keys.get(names.controller_key(network))):
+                await self._storage.delete(network, account)
         await self._accounts.delete(accounts)
         await vault.revoke(found.grants.role_names())
         await vault.delete_documents(found.grants.documents)
@@ -166,6 +174,16 @@ class Convergence:
             key = await vault.rotate_key(scope.key)
             plan = plan_key(key, scope.orders, schedule, now)
         return _ScopeKey(scope, key, plan.active, plan.look_again)
+
+
+def _lets_us_in(account: Mapping[str, Any] | None, key: TransitKey | None) -> bool:
+    """Whether an account has JetStream and knows the latest version of our own key."""
+    if account is None or key is None:
+        return False
+    claims = account["nats"]
+    publics = {entry.get("key") for entry in claims.get("signing_keys", ()) if isinstance(entry, Mapping)}
+    has_jetstream = any(claims["limits"].get(name) for name in ("mem_storage", "disk_storage"))
+    return has_jetstream and account_public(key.latest.public_key) in publics
 
 
 def _schedule(blueprint: Blueprint) -> KeySchedule:

@@ -114,7 +114,12 @@ class NetworkController:
         settled = self._settled.get(plan.blueprint.name)
         now = self._context.clock()
         if settled is None or settled.blueprint != plan.blueprint or settled.until <= now:
-            converged = await self._convergence.converge(plan.blueprint, (obj.get("status") or {}).get("account"))
+            reserved = find_condition(obj, conditions.RESERVED)
+            converged = await self._convergence.converge(
+                plan.blueprint,
+                (obj.get("status") or {}).get("account"),
+                reserve_again=reserved is not None and reserved.get("status") == "False",
+            )
             until = min(now + configuration.resync, converged.look_again or now + configuration.resync)
             settled = self._settled[plan.blueprint.name] = _Settled(plan.blueprint, converged, until)
             if _was_in_order(obj, members):

@@ -19,15 +19,18 @@ from edgefarm.errors import (
 from reconciler.desired.blueprint import Plan
 from reconciler.desired.grants import SigningKey
 from reconciler.desired.membership import Claims, Reason, Verdict
+from reconciler.desired.reservation import Reservation
 from reconciler.desired.rights import Rights
 from reconciler.status import Condition, set_conditions
 
 READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"
+RESERVED: Final = "JetStreamReserved"
 #: Conditions that speak of a problem or of an option, and are absent when there is none.
 _OPTIONAL: Final = (
     "AnnotationsValid",
     "DefaultPolicy",
+    RESERVED,
     "LeafService",
     "ServiceAccounts",
     "StreamsGranted",
@@ -35,7 +38,7 @@ _OPTIONAL: Final = (
 )
 
 #: Without these a network is not what was asked for.
-_DECIDING: Final = ("DefaultPolicy", "LeafService")
+_DECIDING: Final = ("DefaultPolicy", RESERVED, "LeafService")
 
 #: The reason of `Ready=False` for each kind of failure; the first that fits counts.
 _FAILURES: Final[Sequence[tuple[type[EdgefarmError], str]]] = (
@@ -53,7 +56,7 @@ class Converged:
     """What was found on the servers and in Vault once everything was as it shall be.
 
     `keys` are the signing keys in use by (namespace, Policy name); `look_again` is when a key changes by itself.
-    `mended` are sentences about what was missing or different.
+    `mended` are sentences about what was missing or different; `reservation` is None where nothing may be stored.
     """
 
     account: str
@@ -62,6 +65,7 @@ class Converged:
     grants: int
     look_again: datetime | None
     mended: tuple[str, ...] = ()
+    reservation: Reservation | None = None
 
 
 def status_with(
@@ -92,6 +96,8 @@ def network_conditions(plan: Plan, converged: Converged, entry_problem: str = ""
     default = _default_policy(plan)
     if default is not None:
         conditions.append(default)
+    if converged.reservation is not None:
+        conditions.append(_reserved(converged.reservation))
     if entry_problem:
         conditions.append(Condition("LeafService", "False", "NameTaken", entry_problem))
     wrong = next((each for each in conditions if each.type in _DECIDING and each.status == "False"), None)
@@ -218,6 +224,14 @@ def _namespaces_found(missing: Sequence[str]) -> Condition:
         "NamespaceMissing",
         f"not found: {_join(missing)}; the rest works, and these join when they are created",
     )
+
+
+def _reserved(reservation: Reservation) -> Condition:
+    if reservation.made is None:
+        return Condition(RESERVED, "Unknown", "NatsUnavailable", reservation.problem.rstrip(". "))
+    if not reservation.made:
+        return Condition(RESERVED, "False", "NotReserved", reservation.problem)
+    return Condition(RESERVED, "True", "Reserved", "the hub has set aside what spec.limits allow")
 
 
 def _default_policy(plan: Plan) -> Condition | None:

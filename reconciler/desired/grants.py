@@ -214,5 +214,5 @@ def _role_of_policy(policy: str) -> str:
 
 def orphaned_keys(network: str, found: Iterable[str], wanted: Iterable[str]) -> tuple[str, ...]:
     """Scoped keys of this network that no Policy, no EdgeNetwork and no NACK needs."""
-    prefixes = (names.policy_key_prefix(network), names.leaf_key_prefix(network), names.nack_key(network))
-    return tuple(sorted({name for name in found if name.startswith(prefixes)} - set(wanted)))
+    prefixes, nack = (names.policy_key_prefix(network), names.leaf_key_prefix(network)), names.nack_key(network)
+    return tuple(sorted({name for name in found if name == nack or name.startswith(prefixes)} - set(wanted)))

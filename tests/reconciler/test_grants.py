@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgefarm import names
 from edgefarm.api.network import CredentialTimes
 from edgefarm.vault import KeyVersion, Role, TransitKey
 from reconciler.desired.account import account_public
@@ -156,5 +157,14 @@ def test_whatever_is_left_of_a_grant_is_found(left: str) -> None:
 
 
 def test_keys_of_other_networks_are_no_orphans() -> None:
-    found = [SENSOR_KEY, OTHER_KEY, "policy.foobar.factory.sensor", "account.foo", "operator"]
-    assert orphaned_keys("foo", found, [SENSOR_KEY]) == (OTHER_KEY,)
+    others = [
+        "policy.foobar.factory.sensor",
+        "leaf.foobar.plant",
+        names.nack_key("foobar"),
+        "account.foo",
+        "leaf.SYS",
+        "operator",
+    ]
+    found = [SENSOR_KEY, OTHER_KEY, "leaf.foo.plant", "leaf.foo.yard", names.nack_key("foo"), *others]
+    gone = orphaned_keys("foo", found, [SENSOR_KEY, "leaf.foo.yard"])
+    assert gone == (names.nack_key("foo"), "leaf.foo.plant", OTHER_KEY)
