@@ -28,7 +28,7 @@ from reconciler.adapters.nats import SystemClient
 from reconciler.bootstrap import BootstrapResult, BootstrapSettings, bootstrap
 from reconciler.configuration import Configuration, NatsConfiguration, VaultConfiguration
 from reconciler.context import Context, Controller, Key, Registration, Result
-from reconciler.controllers import edge_network, network, pod_advisor, policy
+from reconciler.controllers import edge_network, network, pod_advisor, policy, stream, stream_sweep
 from reconciler.desired.leaf_service import SELECTOR
 from reconciler.informers import Informers
 from reconciler.leaf_monitor import LeafMonitor
@@ -38,6 +38,7 @@ from reconciler.ports import (
     NAMESPACE,
     NETWORK,
     NODE,
+    POD,
     POLICY,
     SECRET,
     SERVICE,
@@ -62,7 +63,7 @@ _LOG: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 #: The controllers that a test's reconciler runs.
-MODULES = (network, policy, pod_advisor, edge_network)
+MODULES = (network, policy, pod_advisor, edge_network, stream, stream_sweep)
 #: What their stores hold: kind, whether only in the controller namespace, and a label selector.
 SOURCES = (
     (NETWORK, True, ""),
@@ -73,6 +74,7 @@ SOURCES = (
     (SERVICE_ACCOUNT, False, ""),
     (NODE, False, ""),
     (DAEMON_SET, True, ""),
+    (POD, True, f"{names.LABEL_TYPE}={names.TYPE_LEAF}"),
     (SERVICE, True, SELECTOR),
     (SECRET, True, SELECTOR),
 )
@@ -177,12 +179,14 @@ def _existing(key: TransitKey | None) -> TransitKey:
     return key
 
 
-def sign_user(vault: Vault, document: Mapping[str, Any], user: KeyPair | None = None) -> Credentials:
+def sign_user(
+    vault: Vault, document: Mapping[str, Any], user: KeyPair | None = None, *, name: str = "test"
+) -> Credentials:
     """User credentials as the access document asks for them."""
     user = user or generate_user()
     now = int(datetime.now(UTC).timestamp())
     claims = user_claims(
-        name="test",
+        name=name,
         subject=user.public,
         issuer=document["signingKey"],
         account=document["account"],
