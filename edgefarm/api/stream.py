@@ -250,8 +250,9 @@ STATUS: Final = schema.obj(
                     "domain": schema.text("JetStream domain: main, or that of a node's leaf."),
                     "node": schema.text("The node, at location edge."),
                     "state": schema.text(
-                        "Present: as it shall be. Unreachable: the node is away. Refused: see the condition Ready.",
-                        enum=["Present", "Unreachable", "Refused"],
+                        "Present: as it shall be. Pending: NACK was told. Unreachable: the node is away. "
+                        "Refused: see the condition Ready.",
+                        enum=["Present", "Pending", "Unreachable", "Refused"],
                     ),
                     "messages": schema.integer("Messages that it holds."),
                     "bytes": schema.integer("Bytes that it holds."),

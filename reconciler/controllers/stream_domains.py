@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from edgefarm import names
 from edgefarm.api.stream import Stream
 from edgefarm.errors import DomainUnreachable, NatsRefused
 from reconciler.concurrency import all_of
 from reconciler.desired.streams import Place, StreamPlan
-from reconciler.desired.streams_config import Kind, Observed, Owner, decide, needs_fullest_subject, wanted_config
+from reconciler.desired.streams_config import (
+    Kind,
+    Observed,
+    Owner,
+    Step,
+    decide,
+    needs_fullest_subject,
+    wanted_config,
+)
 from reconciler.desired.streams_status import Found
 from reconciler.ports import JetStream
 
@@ -22,12 +30,53 @@ _NO_JETSTREAM: Final = 10039
 _REASONS: Final[Mapping[Kind, str]] = {"foreign": "StreamExists", "cannot": "CannotChange", "loss": "DataLoss"}
 
 
-class StreamDomains:
-    """The streams of one network, wherever they are. Domains that are away are no error here."""
+@dataclass(frozen=True)
+class Order:
+    """What was decided about a stream in a domain that has just answered: to create it, to update it, or that it is as
+    it is `wanted` already (step `equal`)."""
 
-    def __init__(self, jetstream: JetStream, clock: Callable[[], datetime]) -> None:
+    stream: Stream
+    place: Place
+    wanted: Mapping[str, Any]
+    observed: Observed
+    step: Step
+
+    @property
+    def own(self) -> Observed | None:
+        """The stream that was observed, where it is ours."""
+        return _own(self.observed, self.stream)
+
+
+class StreamDriver(Protocol):
+    """Does in JetStream, or has somebody do, what was decided."""
+
+    async def carry_out(self, order: Order) -> Found:
+        """Have the stream made or changed. Raises NatsRefused and DomainUnreachable."""
+        ...
+
+    async def take_away(self, owner: Owner, domain: str, name: str) -> None:
+        """Have the owner's stream deleted, which was just seen there."""
+        ...
+
+    async def let_go(self, owner: Owner, domain: str, *, away: bool) -> None:
+        """The owner has no stream there (any more), or nobody can tell because the domain is `away`."""
+        ...
+
+    async def see_off(self, owner: Owner, away: Collection[str]) -> None:
+        """Raise Unavailable while the owner has anything left in other domains than those that are away."""
+        ...
+
+
+class StreamDomains:
+    """The streams of one network, wherever they are. Domains that are away are no error here.
+
+    What is decided is done by `driver`; without one this is the driver, too, and does it at once.
+    """
+
+    def __init__(self, jetstream: JetStream, clock: Callable[[], datetime], driver: StreamDriver | None = None) -> None:
         self._jetstream = jetstream
         self._clock = clock
+        self._driver = driver or self
 
     async def converge(self, plan: StreamPlan, leaving: Sequence[Place], main_replicas: int) -> list[Found]:
         """Make or change the stream in all its places, and remove it from those that it is `leaving`."""
@@ -37,7 +86,8 @@ class StreamDomains:
 
     async def remove(self, owner: Owner, name: str, domains: Sequence[str]) -> None:
         """Delete the owner's stream where it can be reached."""
-        await all_of([self._remove(owner, name, domain) for domain in domains])
+        reached = await all_of([self._remove(owner, name, domain) for domain in domains])
+        await self._driver.see_off(owner, [domain for domain, here in zip(domains, reached, strict=True) if not here])
 
     async def listing(self, domain: str) -> list[Observed]:
         """All streams of a domain; none where the account has no JetStream."""
@@ -60,16 +110,12 @@ class StreamDomains:
             if needs_fullest_subject(wanted, observed):
                 observed = replace(observed, fullest_subject=await self._fullest(place.domain, plan.stream.name))
             step = decide(wanted, plan.stream, observed, self._clock())
-            if step.config is not None:
-                verb = "CREATE" if step.kind == "create" else "UPDATE"
-                body = await self._call(place.domain, f"STREAM.{verb}.{plan.stream.name}", step.config)
-                return Found(place, "Present", Observed(body))
+            if step.kind == "equal" or step.config is not None:
+                return await self._driver.carry_out(Order(plan.stream, place, wanted, observed, step))
         except DomainUnreachable:
             return Found(place, "Unreachable")
         except NatsRefused as error:
             return Found(place, "Refused", _own(observed, plan.stream), "JetStreamRefused", str(error))
-        if step.kind == "equal":
-            return Found(place, "Present", observed)
         return Found(place, "Refused", _own(observed, plan.stream), _REASONS[step.kind], step.message)
 
     async def _leave(self, stream: Stream, place: Place) -> Found | None:
@@ -77,6 +123,7 @@ class StreamDomains:
         try:
             observed = await self._look(place.domain, stream.name)
             if observed.owner != Owner.of(stream.meta):
+                await self._driver.let_go(Owner.of(stream.meta), place.domain, away=False)
                 return None
             if observed.messages and stream.meta.annotations.get(names.ANNOTATION_ALLOW_DATA_LOSS) != "true":
                 message = (
@@ -84,24 +131,53 @@ class StreamDomains:
                     f"or annotate the Stream with {names.ANNOTATION_ALLOW_DATA_LOSS}=true if they may go"
                 )
                 return Found(place, "Refused", observed, "DataLoss", message)
-            await self.delete(place.domain, stream.name)
+            await self._driver.take_away(Owner.of(stream.meta), place.domain, stream.name)
         except DomainUnreachable:
             return Found(place, "Unreachable")
         except NatsRefused as error:
             return Found(place, "Refused", None, "JetStreamRefused", str(error))
         return None
 
-    async def _remove(self, owner: Owner, name: str, domain: str) -> None:
+    async def _remove(self, owner: Owner, name: str, domain: str) -> bool:
+        """Whether the domain could be reached; otherwise it is swept when it returns."""
         try:
             observed = await self._look(domain, name)
             if observed.owner == owner:
-                await self.delete(domain, name)
+                await self._driver.take_away(owner, domain, name)
+            else:
+                await self._driver.let_go(owner, domain, away=False)
         except DomainUnreachable:
-            return  # swept when it returns
+            await self._driver.let_go(owner, domain, away=True)
+            return False
         except NatsRefused as error:
             # Without JetStream nothing can be asked or deleted; what is left on disk is swept when it is back.
             if error.status != _NO_JETSTREAM:
                 raise
+            await self._driver.let_go(owner, domain, away=True)
+            return False
+        return True
+
+    # -- what it does as a driver ------------------------------------------------------------------------------------
+
+    async def carry_out(self, order: Order) -> Found:
+        """Make or change the stream now."""
+        if order.step.config is None:
+            return Found(order.place, "Present", order.observed)
+        verb = "CREATE" if order.step.kind == "create" else "UPDATE"
+        body = await self._call(order.place.domain, f"STREAM.{verb}.{order.stream.name}", order.step.config)
+        return Found(order.place, "Present", Observed(body))
+
+    async def take_away(self, owner: Owner, domain: str, name: str) -> None:
+        """Delete the stream now."""
+        await self.delete(domain, name)
+
+    async def let_go(self, owner: Owner, domain: str, *, away: bool) -> None:
+        """Nothing is kept about domains."""
+
+    async def see_off(self, owner: Owner, away: Collection[str]) -> None:
+        """Nothing is left for later."""
+
+    # -- requests ----------------------------------------------------------------------------------------------------
 
     async def _look(self, domain: str, name: str) -> Observed:
         return Observed(await self._call(domain, f"STREAM.INFO.{name}", None, missing=_NOT_FOUND))

@@ -16,7 +16,7 @@ from reconciler.desired.streams_config import Observed
 from reconciler.ports import Object
 from reconciler.status import Condition
 
-State = Literal["Present", "Unreachable", "Refused"]
+State = Literal["Present", "Pending", "Unreachable", "Refused"]
 #: Refusals that end by themselves; the Stream is accepted all the same.
 _WAITING: Final = ("NoEdgeNodes",)
 #: So many domains are named in a sentence.
@@ -26,7 +26,7 @@ _NAMED: Final = 3
 @dataclass(frozen=True)
 class Found:
     """What became of the stream in one domain. `observed` is the stream there, where it is ours; `reason` and `message`
-    belong to a refusal."""
+    belong to a refusal, or to what it waits for."""
 
     place: Place
     state: State
@@ -105,6 +105,9 @@ def _ready(found: Sequence[Found]) -> Condition:
     refused = [each for each in found if each.state == "Refused"]
     if refused:
         return Condition(READY, "False", refused[0].reason, _grouped(refused))
+    pending = [each for each in found if each.state == "Pending"]
+    if pending:
+        return Condition(READY, "False", pending[0].reason, _grouped(pending))
     away = [each.place.domain for each in found if each.state == "Unreachable"]
     if not away:
         domains = "domain main" if found[0].place.node is None else f"all {len(found)} domains"
@@ -118,10 +121,10 @@ def _ready(found: Sequence[Found]) -> Condition:
     )
 
 
-def _grouped(refused: Sequence[Found]) -> str:
+def _grouped(troubled: Sequence[Found]) -> str:
     """Each message once, with the domains that it is about."""
     domains: dict[str, list[str]] = {}
-    for each in refused:
+    for each in troubled:
         domains.setdefault(each.message, []).append(each.place.domain)
     return "; ".join(f"{_some(where)}: {message}" for message, where in domains.items())
 
