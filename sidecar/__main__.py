@@ -20,6 +20,8 @@ usage: python -m sidecar            get NATS credentials for this pod and keep t
        python -m sidecar once       get the first credentials, then end: an init container for the application
        python -m sidecar probe      ask the running sidecar whether it is ready; exit status 0 when it is
        python -m sidecar wait       end when the running sidecar is ready: a postStart hook for ordinary containers
+       python -m sidecar leaf       get a leaf NATS server's credentials and configuration and keep them fresh
+       python -m sidecar leaf prepare   give the leaf's folder on the node's disk to its user, then end
        python -m sidecar --version
 Everything else comes from the environment: see docs/sidecar.md.
 """
@@ -38,6 +40,10 @@ def main(arguments: list[str]) -> int:
             return _guarded(_probe)
         case ["wait"]:
             return _guarded(_wait)
+        case ["leaf"]:
+            return _guarded(_leaf)
+        case ["leaf", "prepare"]:
+            return _guarded(_prepare_leaf)
         case ["--version"]:
             print(__version__)
             return 0
@@ -109,6 +115,18 @@ def _once() -> int:
     except OSError as error:
         log.failure("cannot start", error=str(error))
         return 1
+
+
+def _leaf() -> int:
+    from sidecar.leaf.main import run
+
+    return run()
+
+
+def _prepare_leaf() -> int:
+    from sidecar.leaf.main import run_prepare
+
+    return run_prepare()
 
 
 def _probe() -> int:

@@ -1,0 +1,323 @@
+"""Performs what `session` decides for a leaf, and keeps nats-server at the configuration that follows from it.
+
+One thread decides, one talks to Vault, one looks at nats-server and the hub, others answer probes. The leaf serves its
+node whatever Vault, the hub and this process do: nothing in here ever stops it but a change that needs a restart.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import queue
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Final
+
+from edgefarm import __version__
+from edgefarm.errors import EdgefarmError, InvalidCredential
+from edgefarm.nats.leafconfig import LeafServer, leaf_config
+from sidecar import metrics, session
+from sidecar.health import Page
+from sidecar.leaf.configuration import Change, change_to, server_of
+from sidecar.leaf.credentials import LeafCredentials
+from sidecar.leaf.metrics import LeafFigures, render
+from sidecar.leaf.server import Seen, look, read_certificate, tell
+from sidecar.leaf.settings import LeafSettings
+from sidecar.leaf.steps import LeafSteps
+from sidecar.leaf.store import LeafStore
+from sidecar.leaf.upkeep import Connecting, Upkeep
+from sidecar.log import Log
+from sidecar.store import write_file
+from sidecar.vault import VaultClient
+
+#: Seconds between two looks at nats-server.
+LOOK_EVERY: Final = 2.0
+#: A renewal counts as overdue when it is so many seconds late: a few attempts may fail before.
+OVERDUE_AFTER: Final = 60.0
+#: The longest wait for an event; also how late a clock that was set back is noticed.
+_LONGEST_WAIT: Final = 30.0
+#: nats-server may run as another user of the same group; nothing in it is secret.
+_CONFIGURATION_MODE: Final = 0o440
+_SIGNALS: Final = {Change.RELOAD: signal.SIGHUP, Change.RESTART: signal.SIGTERM}
+
+_Event = session.Event | Seen
+
+
+class LeafRunner:
+    """One run of a leaf's sidecar."""
+
+    def __init__(self, settings: LeafSettings, vault: VaultClient, log: Log) -> None:
+        self._settings = settings
+        self._store = LeafStore(settings.server.credentials)
+        self._steps = LeafSteps(settings, vault, self._store)
+        self._log = log
+        self._timing = session.Timing(settings.refresh_seconds, settings.grant_retry_seconds)
+        self._session = session.State()
+        self._credentials: LeafCredentials | None = None  # also expired ones: the configuration follows from them
+        self._certificate: bytes | None = None
+        self._wanted: LeafServer | None = None
+        self._obstacle = ""  # why there is no configuration, or not the newest one
+        self._connected: frozenset[str] = frozenset()
+        self._current = False
+        self._upkeep = Upkeep()
+        self._connecting = Connecting()
+        self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], session.Event]] = queue.SimpleQueue()
+        self._failures: Counter[str] = Counter()
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT; return the exit status. nats-server goes on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop_signal)
+        if self._settings.ca_bundle is not None:
+            write_file(self._settings.server.hub_ca, self._settings.ca_bundle.encode(), _CONFIGURATION_MODE)
+        self._certificate = read_certificate(self._settings.server)
+        persisted = self._load()
+        if persisted is not None:
+            self._use(persisted)
+        threading.Thread(target=self._work, name="vault", daemon=True).start()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        self._to_session(session.Started(persisted))
+        gc.freeze()  # what is alive now stays alive: later collections need not look at it (or touch its pages)
+        while self._session.phase is not session.Phase.STOPPED:
+            self._next()
+        self._log.info("stopped")
+        return 0
+
+    def page(self, path: str) -> Page | None:
+        """A page of the health port; called by its threads."""
+        if path == "/healthz":
+            return Page(200, f"{self._readiness()[1]}\n")
+        if path == "/readyz":
+            ready, sentence = self._readiness()
+            return Page(200 if ready else 503, f"{sentence}\n")
+        if path == "/metrics":
+            return Page(200, render(self._figures()), metrics.CONTENT_TYPE)
+        return None
+
+    def _load(self) -> LeafCredentials | None:
+        try:
+            return self._store.load()
+        except InvalidCredential as error:
+            self._log.warning(str(error))
+            return None
+
+    # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _on_stop_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._inbox.put(session.Signal.STOP)
+
+    def _next(self) -> None:
+        try:
+            event = self._inbox.get(timeout=self._patience())
+        except queue.Empty:
+            event = session.Signal.TICK
+        if isinstance(event, Seen):
+            self._seen(event)
+            # So many looks come that a Tick might not.
+            self._to_session(session.Signal.TICK)
+        else:
+            self._to_session(event)
+
+    def _patience(self) -> float:
+        if self._session.phase is not session.Phase.IDLE:
+            return _LONGEST_WAIT
+        # A little late rather than early: a Tick before its time would only be sent again.
+        return min(_LONGEST_WAIT, max(0.0, self._session.next_at - time.time()) + 0.001)
+
+    def _to_session(self, event: session.Event) -> None:
+        before = self._session
+        moment = session.Moment(time.time(), int.from_bytes(os.urandom(4)) / 2**32, self._timing)
+        self._session, actions = session.advance(before, event, moment)
+        self._report(event, before)
+        for action in actions:
+            self._perform(action)
+
+    def _report(self, event: session.Event, before: session.State) -> None:
+        if isinstance(event, session.Failed):
+            self._failures[event.kind.value] += 1
+            if self._session.problem is event:
+                self._log.problem(event.message, kind=event.kind.value)
+        elif before.problem is not None and self._session.problem is None:
+            self._log.recovered("the problem is over")
+        if event is session.Signal.WRITTEN and (held := self._session.held) is not None:
+            self._log.info(
+                "credentials written",
+                edge_network=held.access.policy,
+                key_version=held.access.key_version,
+                expires_at=held.expires_at,
+                renew_at=round(self._session.renew_at),
+            )
+
+    def _perform(self, action: session.Action) -> None:
+        match action:
+            case session.Apply(credentials):
+                assert isinstance(credentials, LeafCredentials)  # our steps make no others
+                self._use(credentials)
+            case session.Request.LOGIN:
+                self._jobs.put(self._steps.login)
+            case session.Request.READ_ACCESS:
+                self._jobs.put(self._steps.read_access)
+            case session.Sign(access):
+                self._jobs.put(lambda: self._steps.sign(access))
+            case session.Write(pending):
+                self._jobs.put(lambda: self._steps.write(pending))
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            try:
+                event = job()
+            except Exception as error:  # noqa: BLE001 - the worker's boundary: a bug must not end renewal for ever
+                self._log.failure("unexpected failure", error=repr(error))
+                event = session.Failed(session.Failure.INVALID, "unexpected failure, see the log")
+            self._inbox.put(event)
+
+    # ── nats-server ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _watch(self) -> None:
+        while True:
+            credentials = self._credentials
+            try:
+                self._inbox.put(look(self._settings.server, credentials.access.hub if credentials else ()))
+            except Exception as error:  # noqa: BLE001 - the thread's boundary: it has to go on looking
+                self._log.failure("unexpected failure", error=repr(error))
+            time.sleep(LOOK_EVERY)
+
+    def _use(self, credentials: LeafCredentials) -> None:
+        """These are in force: nats-server reads the files at its next connect, the configuration may change."""
+        self._credentials = credentials
+        self._configure()
+
+    def _configure(self) -> None:
+        """Write the configuration if it has changed; what stands in the way is shown, and tried again."""
+        if self._credentials is None:
+            return
+        server = self._settings.server
+        if server.tls_dir is not None and self._certificate is None:
+            self._obstacle = f"waiting for the leaf's certificate in {server.tls_dir}"
+            return
+        try:
+            wanted = server_of(self._settings, self._credentials.access, self._store, self._certificate)
+            content = leaf_config(wanted).encode()
+            if _read(server.configuration) != content:
+                write_file(server.configuration, content, _CONFIGURATION_MODE)
+                self._log.info("configuration written", domain=self._settings.domain)
+        except (OSError, ValueError, EdgefarmError) as error:
+            self._obstacle = f"the configuration of nats-server cannot be written: {error}"
+            self._log.problem(self._obstacle, topic="configuration")
+            return
+        self._wanted, self._obstacle = wanted, ""
+        self._log.recovered("the configuration is in place", topic="configuration")
+
+    def _seen(self, seen: Seen) -> None:
+        if (seen.certificate != self._certificate and seen.certificate is not None) or self._obstacle:
+            self._certificate = seen.certificate or self._certificate
+            self._configure()
+        self._connected = seen.connected or frozenset()
+        if self._wanted is None or self._credentials is None:
+            return
+        if seen.metadata is not None:
+            self._keep_up(change_to(self._wanted, seen.metadata))
+        if seen.connected is not None:
+            self._mind_uplink(self._credentials, seen.connected, reachable=seen.hub_reachable)
+
+    def _keep_up(self, change: Change) -> None:
+        """Have nats-server take the configuration over."""
+        now = time.monotonic()
+        self._current = change is Change.NONE
+        if self._current:
+            if self._upkeep.asked is not Change.NONE:
+                self._log.info("nats-server runs the new configuration", after=self._upkeep.asked.value)
+            self._upkeep = self._upkeep.settled()
+            self._log.recovered("nats-server has followed", topic="server")
+            return
+        if not self._upkeep.due(change, now):
+            return
+        self._upkeep = self._upkeep.ask(change, now)
+        problem = tell(self._settings.server, _SIGNALS[change])
+        if problem is not None:
+            self._log.problem(f"nats-server cannot be told to {change.value}: {problem}", topic="server")
+        elif self._upkeep.overdue:
+            self._log.problem(f"{_NOT_FOLLOWED}: its log says why", topic="server", change=change.value)
+        else:
+            self._log.info("nats-server is told", change=change.value)
+
+    def _mind_uplink(self, credentials: LeafCredentials, connected: frozenset[str], *, reachable: bool) -> None:
+        """Get new credentials when the hub seems to refuse ours: it never says so, it only ends the connection."""
+        up = {credentials.account, credentials.system_account} <= connected
+        self._connecting, refused = self._connecting.observe(connected=up, reachable=reachable, now=time.monotonic())
+        if up:
+            self._log.recovered("the uplink is connected", topic="uplink")
+        if refused:
+            self._log.problem(
+                "the hub can be reached, but nats-server is not connected to it: getting new credentials",
+                topic="uplink",
+            )
+            self._to_session(session.Signal.REFUSED)
+
+    # ── health ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _readiness(self) -> tuple[bool, str]:
+        """Whether nats-server can be started, and what there is to say about it."""
+        problem = self._session.problem
+        if self._wanted is None:
+            return False, self._obstacle or (problem.message if problem else "waiting for the first credentials")
+        remarks = ["the configuration is in place", self._obstacle]
+        if self._upkeep.overdue:
+            remarks.append(_NOT_FOLLOWED)
+        if self._overdue() and self._credentials is not None:
+            reason = problem.message if problem else "not done yet"
+            remarks.append(
+                f"the renewal of the uplink's credentials is overdue ({reason}): without one the hub accepts this leaf "
+                f"until {_utc(self._credentials.expires_at)}; clients on this node are accepted whatever happens"
+            )
+        return True, "; ".join(filter(None, remarks))
+
+    def _overdue(self) -> int:
+        """For how many seconds a renewal has been due, when that is long enough to be said."""
+        if self._credentials is None:
+            return 0
+        due = self._session.renew_at if self._session.held is not None else self._credentials.expires_at
+        late = time.time() - due
+        return int(late) if late >= OVERDUE_AFTER else 0
+
+    def _figures(self) -> LeafFigures:
+        credentials = self._credentials
+        uplinks = (
+            {"network": credentials.account, "system": credentials.system_account} if credentials is not None else {}
+        )
+        return LeafFigures(
+            version=__version__,
+            network=self._settings.pod.network,
+            domain=self._settings.domain,
+            ready=self._readiness()[0],
+            renewals=self._session.renewals,
+            failures=dict(self._failures),
+            expires_at=credentials.expires_at if credentials is not None else None,
+            overdue=self._overdue(),
+            uplinks={name: account in self._connected for name, account in uplinks.items()},
+            current=self._current,
+            reloads=self._upkeep.reloads,
+            restarts=self._upkeep.restarts,
+        )
+
+
+_NOT_FOLLOWED: Final = "nats-server has not taken over its new configuration"
+
+
+def _read(path: os.PathLike[str]) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
