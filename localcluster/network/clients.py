@@ -30,23 +30,28 @@ class Clients:
         if inode is None:
             return None
         wanted = f"socket:[{inode}]"
+        others = []
         for pid in _processes():
             node = self._node_of(pid)
-            if node is not None and _has_open(pid, wanted):
+            if node is None:
+                others.append(pid)
+            elif _has_open(pid, wanted):
                 return node
-        return None
+        # A container may start sessions of its own; looking at ancestors takes longer, so it comes second.
+        return next((self._node_of_ancestor(pid) for pid in others if _has_open(pid, wanted)), None)
 
     def _node_of(self, pid: int) -> str | None:
-        """By the session, or by that of an ancestor: a container may start sessions of its own."""
-        while pid > 1:
-            try:
-                node = self._node_of_session(os.getsid(pid))
-            except OSError:
-                return None
-            if node is not None:
-                return node
+        try:
+            return self._node_of_session(os.getsid(pid))
+        except OSError:
+            return None
+
+    def _node_of_ancestor(self, pid: int) -> str | None:
+        node = None
+        while pid > 1 and node is None:
             pid = _parent(pid)
-        return None
+            node = self._node_of(pid)
+        return node
 
 
 def _processes() -> Iterator[int]:
@@ -73,13 +78,12 @@ def _has_open(pid: int, wanted: str) -> bool:
 
 def _inode(client: Address, server: Address) -> str | None:
     """The inode of the client's end of a connection."""
-    ends = [_as_kernel_writes(client), _as_kernel_writes(server)]
-    with (_PROC / "net" / "tcp").open() as table:
-        for line in table:
-            fields = line.split()
-            if fields[1:3] == ends:
-                return fields[9]
-    return None
+    table = (_PROC / "net" / "tcp").read_text()
+    found = table.find(f": {_as_kernel_writes(client)} {_as_kernel_writes(server)} ")
+    if found < 0:
+        return None
+    # After the colon: both addresses, state, queues, timer, retransmissions, user, timeout, inode.
+    return table[found : found + 200].split()[9]
 
 
 def _as_kernel_writes(address: Address) -> str:

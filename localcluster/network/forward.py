@@ -28,20 +28,24 @@ _log = structlog.get_logger()
 
 
 class Listener:
-    """Accepts connections at one address and forwards each to where its route says at that moment."""
+    """Accepts connections at one address and forwards each to where its route says at that moment.
 
-    def __init__(self, locate: Locate, route: Route) -> None:
+    It accepts by itself: in asyncio's own server, what arrives while it is being closed may hang for good.
+    """
+
+    def __init__(self, plain: socket.socket, locate: Locate, route: Route) -> None:
+        self._plain = plain
         self._locate = locate
         self._route = route
-        self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
 
     @classmethod
-    async def open(cls, address: Address, locate: Locate, route: Route) -> Self:
+    def open(cls, address: Address, locate: Locate, route: Route) -> Self:
         """Listen; raises OSError when the address cannot be had."""
-        listener = cls(locate, route)
-        loop = asyncio.get_running_loop()
-        listener._server = await loop.create_server(listener._accepted, *address, backlog=512)
+        plain = socket.create_server(address, backlog=512)
+        plain.setblocking(False)
+        listener = cls(plain, locate, route)
+        asyncio.get_running_loop().add_reader(plain, listener._accept)
         return listener
 
     def reset(self, node: str) -> None:
@@ -52,8 +56,8 @@ class Listener:
 
     def close(self) -> None:
         """Accept nothing more; connections that are open go on."""
-        assert self._server is not None
-        self._server.close()
+        asyncio.get_running_loop().remove_reader(self._plain)
+        self._plain.close()
 
     def abort(self) -> None:
         """Accept nothing more and break every connection."""
@@ -61,89 +65,102 @@ class Listener:
         for connection in list(self._connections):
             connection.reset()
 
-    def _accepted(self) -> _Side:
-        connection = _Connection(self._locate, self._route, self._connections.discard)
+    def _accept(self) -> None:
+        try:
+            plain, client = self._plain.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        plain.setblocking(False)
+        node = self._locate(client, self._plain.getsockname())
+        target = self._route(node)
+        if target is None:
+            _reset_when_closed(plain)
+            plain.close()
+            return
+        connection = _Connection(plain, node, self._connections.discard)
         self._connections.add(connection)
-        return connection.client
+        connection.start(target)
 
 
 class _Connection:
     """A client's socket, the one to its target, and what both sides do together."""
 
-    def __init__(self, locate: Locate, route: Route, ended: Callable[[_Connection], None]) -> None:
-        self.node: str | None = None
-        self._locate = locate
-        self._route = route
+    def __init__(self, plain: socket.socket, node: str | None, ended: Callable[[_Connection], None]) -> None:
+        self.node = node
+        self._plain = plain
         self._ended = ended
         self._task: asyncio.Task[None] | None = None
-        self.client = _Side(self._begin, self._lost)
-        self.target = _Side(lambda: None, self._lost)
-        self.client.other, self.target.other = self.target, self.client
+        self._client = _Side(self._lost)
+        self._target = _Side(self._lost)
+        self._client.other, self._target.other = self._target, self._client
+
+    def start(self, target: Address) -> None:
+        """Connect to the target, and forward from then on."""
+        self._task = asyncio.create_task(self._connect(target), name=f"connect to {target[0]}:{target[1]}")
 
     def reset(self) -> None:
         """Break both sides at once."""
         if self._task is not None:
             self._task.cancel()
-        for side in (self.client, self.target):
+        if self._client.transport is None:  # not yet, or no longer
+            _reset_when_closed(self._plain)
+            self._plain.close()
+        for side in (self._client, self._target):
             side.reset()
-
-    def _begin(self) -> None:
-        transport = self.client.transport
-        assert transport is not None
-        transport.pause_reading()
-        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        self.node = self._locate(peer, own)
-        target = self._route(self.node)
-        if target is None:
-            self.reset()
-        else:
-            self._task = asyncio.create_task(self._connect(target), name=f"connect to {target[0]}:{target[1]}")
+        self._settle()
 
     async def _connect(self, target: Address) -> None:
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                await asyncio.get_running_loop().create_connection(lambda: self.target, *target)
+                await loop.create_connection(lambda: self._target, *target)
+            await loop.connect_accepted_socket(lambda: self._client, self._plain)
         except OSError as error:  # TimeoutError, too
             _log.info("connection not forwarded", target=f"{target[0]}:{target[1]}", error=str(error))
             self.reset()
             return
-        assert self.client.transport is not None
-        self.client.transport.resume_reading()
+        for side in (self._client, self._target):
+            if side.transport is not None:
+                side.transport.resume_reading()
 
     def _lost(self, error: Exception | None) -> None:
         """One side is gone: by reset, or because both directions have ended and everything is written."""
-        if error is not None or not (self.client.ended and self.target.ended):
+        if error is not None or not (self._client.ended and self._target.ended):
             self.reset()
-        if self.client.transport is None and self.target.transport is None:
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._client.transport is None and self._target.transport is None:
             self._ended(self)
 
 
 class _Side(asyncio.Protocol):
-    """One socket of a connection; hands what it reads to the other."""
+    """One socket of a connection; hands what it reads to the other, once both are there."""
 
     other: _Side
 
-    def __init__(self, made: Callable[[], None], lost: Callable[[Exception | None], None]) -> None:
+    def __init__(self, lost: Callable[[Exception | None], None]) -> None:
         self.transport: asyncio.Transport | None = None
         self.ended = False
         """Whether this side has sent its last byte."""
-        self._made = made
         self._lost = lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self._made()
+        self.transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
-        self._peer.write(data)
+        if self.other.transport is not None:
+            self.other.transport.write(data)
 
     def eof_received(self) -> bool:
         self.ended = True
-        self._peer.write_eof()
+        if self.other.transport is not None:
+            self.other.transport.write_eof()
         if self.other.ended:
-            for transport in (self._peer, self.transport):
-                assert transport is not None
-                transport.close()  # once everything is written
+            for transport in (self.other.transport, self.transport):
+                if transport is not None:
+                    transport.close()  # once everything is written
         return True
 
     def pause_writing(self) -> None:
@@ -160,14 +177,11 @@ class _Side(asyncio.Protocol):
 
     def reset(self) -> None:
         """Close the socket so that its peer sees a reset."""
-        if self.transport is None:
-            return
-        plain = self.transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
-        self.transport.abort()
+        if self.transport is not None:
+            _reset_when_closed(self.transport.get_extra_info("socket"))
+            self.transport.abort()
 
-    @property
-    def _peer(self) -> asyncio.Transport:
-        assert self.other.transport is not None
-        return self.other.transport
+
+def _reset_when_closed(plain: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is closed already
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)

@@ -92,21 +92,26 @@ class ServiceProxy:
             while True:
                 await self._moved.wait()
                 self._moved.clear()
-                await self._refresh()
+                self._refresh()
         finally:
             for listener in self._listeners.values():
                 listener.abort()
 
-    async def _refresh(self) -> None:
+    def _refresh(self) -> None:
         self._served = served(self._services.items.values(), self._pods.items.values())
         for address in self._listeners.keys() - self._served.keys():
             # As with kube-proxy, connections that are open live as long as the pod at their other end.
             self._listeners.pop(address).close()
         for address in self._served.keys() - self._listeners.keys():
             try:
-                self._listeners[address] = await Listener.open(address, self._locate, self._route_of(address))
+                self._listeners[address] = Listener.open(address, self._node_of, self._route_of(address))
             except OSError as error:
                 _log.warning("service not served", address=f"{address[0]}:{address[1]}", error=str(error))
+
+    def _node_of(self, client: Address, address: Address) -> str | None:
+        """Looked up only where it matters: it takes a few milliseconds."""
+        port = self._served.get(address)
+        return self._locate(client, address) if port is not None and port.local else None
 
     def _route_of(self, address: Address) -> Route:
         def route(node: str | None) -> Address | None:

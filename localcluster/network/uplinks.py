@@ -46,7 +46,7 @@ class Uplinks:
         """Forward until cancelled; raises OSError when an address cannot be had."""
         async with AsyncExitStack() as stack:
             for uplink in self._uplinks:
-                listener = await Listener.open(uplink.listen, self._locate, self._route_to(uplink.target))
+                listener = Listener.open(uplink.listen, self._locate, self._route_to(uplink.target))
                 stack.callback(listener.abort)
                 self._listeners.append(listener)
             self._nodes.listen(self._observe)

@@ -75,6 +75,8 @@ async def ask(host: str, port: int = 80) -> str:
         reader, writer = await asyncio.open_connection(host, port)
     except ConnectionRefusedError:
         return "refused"
+    except ConnectionResetError:
+        return "reset"
     try:
         return (await asyncio.wait_for(reader.readline(), 5)).decode().strip()
     except ConnectionResetError:
