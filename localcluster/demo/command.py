@@ -49,7 +49,7 @@ def run(story: Story[D]) -> int:
     if sys.platform != "linux":
         print("The demo needs Linux: it gives every pod a loopback address of its own.", file=sys.stderr)
         return 2
-    if KUBECONFIG_VARIABLE in os.environ:
+    if os.environ.get(KUBECONFIG_VARIABLE):
         print(f"The demo makes a cluster of its own: unset {KUBECONFIG_VARIABLE}.", file=sys.stderr)
         return 2
     with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):

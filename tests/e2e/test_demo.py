@@ -38,6 +38,15 @@ def left_over(mark: str, folder: Path) -> list[str]:
     return found
 
 
+def test_a_given_cluster_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "localcluster.demo", "--data-dir", str(tmp_path / "demo-data")]
+    environment = {**os.environ, "EDGEFARM_TEST_KUBECONFIG": str(tmp_path / "kubeconfig")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "The demo makes a cluster of its own: unset EDGEFARM_TEST_KUBECONFIG.\n"
+    assert not (tmp_path / "demo-data").exists()
+
+
 @pytest.mark.timeout(300)
 def test_every_step_of_the_demo_holds_and_nothing_is_left_running(tmp_path: Path) -> None:
     folder = tmp_path / "demo-data"

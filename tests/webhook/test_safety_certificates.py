@@ -23,7 +23,7 @@ from cryptography import x509
 from edgefarm import names
 from edgefarm.errors import Conflict, EdgefarmError, NatsUnavailable
 from localcluster.client import NAMESPACES, PODS, SERVICE_ACCOUNTS, Client
-from localcluster.kubernetes import ApiServer, start_api_server
+from localcluster.kubernetes import ApiServer, LocalApiServer
 from reconciler.adapters.kube import KubeClient
 from reconciler.certs import CertificateSettings
 from reconciler.configuration import parse_configuration
@@ -127,7 +127,7 @@ class Admissions:
 
 @pytest.fixture
 def api_server(tmp_path: Path) -> Iterator[ApiServer]:
-    server = start_api_server(tmp_path / "kubernetes", None)
+    server = LocalApiServer.start(tmp_path / "kubernetes")  # each test needs a cluster of its own
     yield server
     server.stop()
 
