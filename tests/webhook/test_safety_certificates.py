@@ -32,7 +32,7 @@ from reconciler.context import Context
 from reconciler.controllers.webhook_certificate import WebhookCertificateController
 from reconciler.informers import Informers
 from reconciler.metrics import Metrics
-from reconciler.ports import MUTATING_WEBHOOK, NAMESPACE, SECRET, NatsSystem
+from reconciler.ports import MUTATING_WEBHOOK, NAMESPACE, SECRET, JetStream, NatsSystem
 from reconciler.settings import Settings, read_kubernetes_settings, read_settings
 from tests.runtime.fakes import LOG, RecordedEvents
 from tests.webhook.balancer import Balancer
@@ -200,12 +200,16 @@ def context(kube: KubeClient, clock: Clock, settings: Settings) -> Context:
     def no_nats() -> NatsSystem:
         raise NatsUnavailable("not in this test")
 
+    def no_jetstream(_network: str) -> JetStream:
+        raise NatsUnavailable("not in this test")
+
     return Context(
         kube=kube,
         store=Informers(kube, log=LOG),
         configuration=lambda: configuration,
         vault=Connections(settings.vault_token_file, clock=clock, metrics=Metrics(), log=LOG),
         nats=no_nats,
+        jetstream=no_jetstream,
         events=RecordedEvents(),
         clock=clock,
         settings=settings,
