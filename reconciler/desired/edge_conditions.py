@@ -84,6 +84,8 @@ def in_place(
 
 def nodes_connected(obj: Mapping[str, Any], states: Sequence[NodeState], view: LeafView) -> Condition:
     """Whether the hub sees all leafs; while it has never been asked, what was said earlier stays."""
+    if not states:
+        return Condition(NODES_CONNECTED, "True", "NoNodes", "no node is selected")
     before = find_condition(obj, NODES_CONNECTED)
     if not view.asked:
         if before is None:
@@ -94,8 +96,6 @@ def nodes_connected(obj: Mapping[str, Any], states: Sequence[NodeState], view: L
             NODES_CONNECTED, "Unknown", "NatsUnavailable", f"what follows is older, because {view.problem.rstrip('. ')}"
         )
     away = [state.name for state in states if not state.connected]
-    if not states:
-        return Condition(NODES_CONNECTED, "True", "NoNodes", "no node is selected")
     if not away:
         return Condition(NODES_CONNECTED, "True", "AllConnected", "the leafs of all nodes are connected to the hub")
     return Condition(

@@ -259,7 +259,8 @@ def test_before_the_hub_was_asked_for_the_first_time_what_was_said_stays() -> No
     obj = {**objects.edge_network(), "status": {"conditions": [said]}}
     kept = edge_conditions.nodes_connected(obj, observe("foo", ["n1"], [], {}), LeafView())
     assert (kept.status, kept.reason, kept.message) == ("True", "AllConnected", "as it was")
-    assert edge_conditions.nodes_connected(objects.edge_network(), (), LeafView()).status == "Unknown"
+    states = observe("foo", ["n1"], None, {})
+    assert edge_conditions.nodes_connected(objects.edge_network(), states, LeafView()).status == "Unknown"
 
 
 @pytest.mark.parametrize(

@@ -219,8 +219,6 @@ class Reconciler:
         self.world = world
         self.system = system
         self.gate = Gate()
-        self.monitor = LeafMonitor(lambda: self.context.nats(), lambda: True, log=_LOG)
-        self.monitor.add_handler(self._leafs_changed)
         self.events = Events()
         self.kube = kube
         self.ahead = timedelta(0)
@@ -252,6 +250,8 @@ class Reconciler:
 
     def restart(self) -> None:
         """Forget everything, as a new process would."""
+        self.monitor = LeafMonitor(lambda: self.context.nats(), lambda: True, log=_LOG)
+        self.monitor.add_handler(self._leafs_changed)
         self.registrations = [module.build(self.context) for module in MODULES]
         self.controllers = {each.controller.name: each.controller for each in self.registrations}
 
