@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
+import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from localcluster.client import NODES, PODS, SERVICES, Client, Json, is_gone
+from localcluster.network.clients import Clients
 from localcluster.network.services import Endpoint, served
 from localcluster.network.uplinks import Uplink
 from localcluster.node.spec import UPLINK_ANNOTATION
+from localcluster.process import LocalProcess
 from tests.noderunner.workloads import Nodes, container, eventually, is_ready, pod, pod_with
 
 #: Answers every connection with the name of its own node.
@@ -205,3 +212,28 @@ def test_an_uplink_is_written_as_two_addresses() -> None:
     for wrong in ("127.0.0.3:1", "127.0.0.3=127.0.0.2:2", "a:b=c:d"):
         with pytest.raises(ValueError, match="write an uplink as"):
             Uplink.parse(wrong)
+
+
+def test_the_client_is_found_by_its_container_even_from_a_session_of_its_own(work: Path) -> None:
+    connect = "import socket, time; made = socket.create_connection(('127.0.0.1', {port})); time.sleep(60)"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        code = connect.format(port=listener.getsockname()[1])
+        spawn = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], start_new_session=True)"
+        for script in (code, spawn):
+            process = LocalProcess.start("client", [sys.executable, "-c", script], log=work / "client.log")
+            accepted, client = listener.accept()
+            try:
+                own = accepted.getsockname()
+                assert Clients({process.pid: "edge"}.get).locate(client, own) == "edge"
+                assert Clients({}.get).locate(client, own) is None
+                assert Clients({process.pid: "edge"}.get).locate(("127.0.0.1", 1), own) is None
+            finally:
+                for pid in children(process.pid):  # not in the process group that `stop` ends
+                    os.kill(pid, signal.SIGKILL)
+                process.stop()
+                accepted.close()
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process that has one thread."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
