@@ -21,7 +21,7 @@ from webhook.resources import Size
 
 
 class Mode(StrEnum):
-    """What the sidecar offers: Dapr's API on localhost, or only credentials for the application's own NATS client."""
+    """What the sidecar offers: Dapr's API on localhost, or NATS and credentials for the application's own client."""
 
     DAPR = "dapr"
     NATS = "nats"
@@ -52,6 +52,9 @@ class Options:
     policy: str | None = None
     #: Keep credentials on the node's disk instead of in memory, so that they outlive a reboot.
     persist_on_disk: bool = False
+    #: Mode nats: NATS on localhost, which the sidecar connects to the leaf of the node or the hub; else the hub itself.
+    nats_relay: bool = True
+    nats_port: int = 4222
     app_id: str | None = None
     app_port: int | None = None
     app_protocol: str = "http"
@@ -115,8 +118,8 @@ def warnings(annotations: Mapping[str, str], mode: Mode) -> Iterator[str]:
             yield f"annotation {name} belongs on a Policy and has no effect on a pod"
         elif name not in TABLE:
             yield _unknown(name)
-        elif mode is Mode.NATS and name.startswith(_OF_DAPR):
-            yield f"annotation {name} has no effect in mode nats"
+        elif name.startswith(_OF_OTHER_MODE[mode]):
+            yield f"annotation {name} has no effect in mode {mode}"
 
 
 def _unknown(name: str) -> str:
@@ -232,6 +235,8 @@ TABLE: Final[Mapping[str, tuple[str | Size, _Read]]] = {
     names.ANNOTATION_MEMORY_LIMIT: (resources.MEMORY_LIMIT, _memory),
     names.ANNOTATION_POLICY: ("policy", _label),
     names.ANNOTATION_PERSIST: ("persist_on_disk", _persist),
+    names.ANNOTATION_NATS_RELAY: ("nats_relay", _flag),
+    names.ANNOTATION_NATS_PORT: ("nats_port", _number(1024, 65535, "a port")),
     names.ANNOTATION_DAPR_APP_ID: ("app_id", _label),
     names.ANNOTATION_DAPR_APP_PORT: ("app_port", _PORT),
     names.ANNOTATION_DAPR_APP_PROTOCOL: ("app_protocol", _choice("http", "https", "grpc", "grpcs", "h2c")),
@@ -243,7 +248,8 @@ TABLE: Final[Mapping[str, tuple[str | Size, _Read]]] = {
     names.ANNOTATION_DAPR_SHUTDOWN_SECONDS: ("shutdown_seconds", _number(1, 3600, "a number of seconds")),
 }
 _OF_POLICIES: Final = frozenset({names.ANNOTATION_ROTATE_KEYS_AT, names.ANNOTATION_REVOKE_KEYS_BEFORE})
-_OF_DAPR: Final = f"{names.PREFIX}dapr-"
+#: What the names of annotations begin with that mean nothing in this mode.
+_OF_OTHER_MODE: Final = {Mode.NATS: f"{names.PREFIX}dapr-", Mode.DAPR: f"{names.PREFIX}nats-"}
 _DAPR_PREFIX: Final = "dapr.io/"
 
 

@@ -53,11 +53,14 @@ def inject(pod: Pod, plan: Plan, settings: Injection, make: MakeAdditions = addi
 def _applications(pod: Pod, added: Additions) -> Iterator[Operation]:
     """Environment and mounts of every container that is not the sidecar; what the user wrote wins."""
     spec = pod["spec"]
-    for place, containers in (("initContainers", spec.get("initContainers")), ("containers", spec["containers"])):
+    for place, containers, environment in (
+        ("initContainers", spec.get("initContainers"), added.init_environment),
+        ("containers", spec["containers"], added.environment),
+    ):
         for index, container in enumerate(containers or ()):
             if not pods.is_ours(container):
                 path, mounts = f"/spec/{place}/{index}", container.get("volumeMounts")
-                yield from _add_missing(container.get("env"), f"{path}/env", added.environment, attrgetter("name"))
+                yield from _add_missing(container.get("env"), f"{path}/env", environment, attrgetter("name"))
                 # By path, not by volume: a container may mount the credentials at a second path of its own.
                 yield from _add_missing(mounts, f"{path}/volumeMounts", added.mounts, itemgetter("mountPath"))
 

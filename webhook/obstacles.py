@@ -44,7 +44,7 @@ def find_obstacle(pod: Pod, plan: Plan) -> Deny | None:
     else:
         for what, name in _taken_names(pod):
             return deny(Reason.NAME_TAKEN, what=what, name=name)
-    for container, port, hint in _taken_ports(pod, options):
+    for container, port, hint in _taken_ports(pod, plan):
         return deny(Reason.PORT_TAKEN, container=container, port=port, hint=hint)
     if options.mode is Mode.NATS:
         for container in _taken_paths(pod):
@@ -84,11 +84,12 @@ def _taken_names(pod: Pod) -> Iterator[tuple[str, str]]:
             yield "volume", volume["name"]
 
 
-def _taken_ports(pod: Pod, options: Options) -> Iterator[tuple[str, int | str, str]]:
+def _taken_ports(pod: Pod, plan: Plan) -> Iterator[tuple[str, int | str, str]]:
     """Who uses a port of ours, which one, and what to do about it."""
-    ours = ports_of(options)
+    options, ours = plan.options, ports_of(plan)
     if len(set(ours)) < len(ours):
-        yield f"the annotation {names.ANNOTATION_PORT}", options.health_port, "Dapr listens there, write another port"
+        hint = f"{'Dapr' if options.mode is Mode.DAPR else 'the NATS relay'} listens there, write another port"
+        yield f"the annotation {names.ANNOTATION_PORT}", options.health_port, hint
     if options.app_port in ours:
         yield f"the annotation {names.ANNOTATION_DAPR_APP_PORT}", options.app_port, "let the application use another"
     for container in pods.containers_of(pod):
@@ -97,11 +98,17 @@ def _taken_ports(pod: Pod, options: Options) -> Iterator[tuple[str, int | str, s
         for port in container.get("ports") or []:
             number = port.get("containerPort")
             if number in ours and (port.get("protocol") or "TCP") == "TCP":
-                elsewhere = f" or move ours with the annotation {names.ANNOTATION_PORT}"
-                movable = elsewhere if number == options.health_port else ""
-                yield f"container {container['name']}", number, f"use another port{movable}"
+                yield f"container {container['name']}", number, f"use another port{_elsewhere(number, options)}"
             elif port.get("name") == HEALTH_PORT_NAME:
                 yield f"container {container['name']}", HEALTH_PORT_NAME, "give yours another name"
+
+
+def _elsewhere(port: int | None, options: Options) -> str:
+    """How one of our ports is moved, if it can be."""
+    annotations = {options.health_port: names.ANNOTATION_PORT}
+    if options.mode is Mode.NATS:
+        annotations[options.nats_port] = names.ANNOTATION_NATS_PORT
+    return f" or move ours with the annotation {annotations[port]}" if port in annotations else ""
 
 
 def _taken_paths(pod: Pod) -> Iterator[str]:

@@ -41,7 +41,7 @@ TOKEN_SECONDS: Final = 3600
 
 _COMMAND: Final = ("python", "-m", "sidecar")
 _SIZES: Final = {
-    Mode.NATS: {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "250m", "memory": "96Mi"}},
+    Mode.NATS: {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "1", "memory": "96Mi"}},
     Mode.DAPR: {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
 }
 
@@ -104,6 +104,8 @@ class Additions(NamedTuple):
 
     #: By name, mounts by their path: what tells the items of a list apart.
     environment: Mapping[str, Item]
+    #: The same for init containers.
+    init_environment: Mapping[str, Item]
     mounts: Mapping[str, Item]
     volumes: Mapping[str, Item]
     init_container: Item | None
@@ -115,9 +117,12 @@ class Additions(NamedTuple):
 
 def additions(plan: Plan, settings: Injection, traits: Traits) -> Additions:
     """All that the plan asks for."""
-    mode = plan.options.mode
+    mode, relay = plan.options.mode, has_relay(plan)
+    # Where the sidecar is an ordinary container it does not run yet when init containers do.
+    early = relay and plan.form is Form.NATIVE
     return Additions(
-        environment={item["name"]: item for item in application_env(mode, settings)},
+        environment={item["name"]: item for item in application_env(plan, settings, relay=relay)},
+        init_environment={item["name"]: item for item in application_env(plan, settings, relay=early)},
         mounts={item["mountPath"]: item for item in application_mounts(mode)},
         volumes={item["name"]: item for item in volumes(plan, settings)},
         init_container=None if plan.form is Form.NATIVE else _init_container(plan, settings, traits),
@@ -137,6 +142,7 @@ def encoded_additions(plan: Plan, settings: Injection, traits: Traits) -> Additi
 
     return plain._replace(
         environment={name: encoded(item) for name, item in plain.environment.items()},
+        init_environment={name: encoded(item) for name, item in plain.init_environment.items()},
         mounts={path: encoded(item) for path, item in plain.mounts.items()},
         volumes={name: encoded(item) for name, item in plain.volumes.items()},
         init_container=plain.init_container and encoded(plain.init_container),
@@ -151,11 +157,17 @@ def form_of(mode: Mode, settings: Injection, *, runs_to_completion: bool) -> For
     return Form.INIT if mode is Mode.NATS and runs_to_completion else Form.CONTAINER
 
 
-def ports_of(options: Options) -> tuple[int, ...]:
+def has_relay(plan: Plan) -> bool:
+    """Whether the sidecar offers NATS on localhost; it must run as long as the application does."""
+    return plan.options.mode is Mode.NATS and plan.options.nats_relay and plan.form is not Form.INIT
+
+
+def ports_of(plan: Plan) -> tuple[int, ...]:
     """TCP ports of the pod that the sidecar listens on."""
+    options = plan.options
     if options.mode is Mode.DAPR:
         return (options.health_port, DAPR_HTTP_PORT, DAPR_GRPC_PORT)
-    return (options.health_port,)
+    return (options.health_port, options.nats_port) if has_relay(plan) else (options.health_port,)
 
 
 def status(plan: Plan) -> str:
@@ -164,9 +176,9 @@ def status(plan: Plan) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def application_env(mode: Mode, settings: Injection) -> list[Json]:
-    """Environment that tells the application where the network is."""
-    if mode is Mode.DAPR:
+def application_env(plan: Plan, settings: Injection, *, relay: bool) -> list[Json]:
+    """Environment that tells the application where the network is: with `relay`, on localhost."""
+    if plan.options.mode is Mode.DAPR:
         return _env(
             {
                 "DAPR_HTTP_PORT": str(DAPR_HTTP_PORT),
@@ -175,12 +187,13 @@ def application_env(mode: Mode, settings: Injection) -> list[Json]:
                 "DAPR_GRPC_ENDPOINT": f"http://{LISTEN_ADDRESS}:{DAPR_GRPC_PORT}",
             }
         )
+    # Without a CA of ours the server has a public certificate, and the client must use its own roots.
+    ca = f"{CREDENTIALS_DIR}/ca.crt" if settings.ca_bundle else None
     return _env(
         {
-            "NATS_URL": settings.nats_url,
+            "NATS_URL": f"nats://{LISTEN_ADDRESS}:{plan.options.nats_port}" if relay else settings.nats_url,
             "NATS_CREDS": f"{CREDENTIALS_DIR}/nats.creds",
-            # Without a CA of ours the server has a public certificate, and the client must use its own roots.
-            "NATS_CA": f"{CREDENTIALS_DIR}/ca.crt" if settings.ca_bundle else None,
+            "NATS_CA": None if relay else ca,
         }
     )
 
@@ -219,12 +232,13 @@ def volumes(plan: Plan, settings: Injection) -> list[Json]:
 
 def _sidecar(plan: Plan, settings: Injection, traits: Traits) -> Json:
     """The sidecar's container, native or ordinary."""
-    port: Json = {"name": HEALTH_PORT_NAME, "containerPort": plan.options.health_port, "protocol": "TCP"}
+    ports: list[Json] = [{"name": HEALTH_PORT_NAME, "containerPort": plan.options.health_port, "protocol": "TCP"}]
     if traits.host_network:
         # Written out, the scheduler keeps two such pods off the same node.
-        port["hostPort"] = plan.options.health_port
+        ports = [{"containerPort": number, "protocol": "TCP", "hostPort": number} for number in ports_of(plan)]
+        ports[0]["name"] = HEALTH_PORT_NAME
     container = _container(names.SIDECAR_CONTAINER, [], plan, settings, traits) | {
-        "ports": [port],
+        "ports": ports,
         "startupProbe": {
             "httpGet": {"path": "/readyz", "port": HEALTH_PORT_NAME},
             "periodSeconds": 1,
@@ -234,7 +248,7 @@ def _sidecar(plan: Plan, settings: Injection, traits: Traits) -> Json:
     }
     if plan.form is Form.NATIVE:
         container["restartPolicy"] = "Always"
-    elif plan.options.mode is Mode.DAPR:
+    elif plan.options.mode is Mode.DAPR or has_relay(plan):
         # kubelet starts the containers one after the other, and the next one only when this has ended.
         container["lifecycle"] = {"postStart": {"exec": {"command": [*_COMMAND, "wait"]}}}
     return container
@@ -286,6 +300,8 @@ def sidecar_env(plan: Plan, settings: Injection) -> list[Json]:
     }
     if plan.options.mode is Mode.DAPR:
         variables |= _dapr_env(plan)
+    elif has_relay(plan):
+        variables |= {"EDGEFARM_LISTEN_ADDRESS": LISTEN_ADDRESS, "EDGEFARM_NATS_PORT": str(plan.options.nats_port)}
     return _env(variables | dict(settings.extra_env))
 
 

@@ -12,6 +12,7 @@ from edgefarm import names
 from tests.webhook.conftest import Json, decision_on, env_of, injected, make_pod, operations_for, sidecar_of
 from webhook.annotations import TABLE, Mode, Options, warnings
 from webhook.decide import Deny, Inject, Reason
+from webhook.template import CREDENTIALS_DIR
 
 _DOCUMENT = (Path(__file__).parents[2] / "docs" / "injection.md").read_text()
 
@@ -48,6 +49,19 @@ def test_the_sidecar_is_told_what_an_annotation_asks(annotation: str, value: str
     assert env_of(sidecar_of(injected(make_pod()))).get(variable) != value
 
 
+def test_the_port_of_the_relay_moves_with_the_url_of_the_application() -> None:
+    patched = injected(make_pod({names.ANNOTATION_NATS_PORT: "14222"}, mode=Mode.NATS))
+    assert env_of(sidecar_of(patched))["EDGEFARM_NATS_PORT"] == "14222"
+    assert env_of(patched["spec"]["containers"][0])["NATS_URL"] == "nats://127.0.0.1:14222"
+
+
+def test_an_application_that_wants_no_relay_gets_the_hub_and_its_authority() -> None:
+    patched = injected(make_pod({names.ANNOTATION_NATS_RELAY: "false"}, mode=Mode.NATS))
+    assert "EDGEFARM_NATS_PORT" not in env_of(sidecar_of(patched))
+    env = env_of(patched["spec"]["containers"][0])
+    assert (env["NATS_URL"], env["NATS_CA"]) == ("tls://nats.example:4222", f"{CREDENTIALS_DIR}/ca.crt")
+
+
 def test_another_image_of_the_sidecar_can_be_asked_for() -> None:
     image = "registry.example:5000/edgefarm/network@sha256:" + "0" * 64
     assert sidecar_of(injected(make_pod({names.ANNOTATION_IMAGE: image})))["image"] == image
@@ -55,7 +69,7 @@ def test_another_image_of_the_sidecar_can_be_asked_for() -> None:
 
 def test_the_port_of_the_sidecar_moves_with_its_probe() -> None:
     sidecar = sidecar_of(injected(make_pod({names.ANNOTATION_PORT: "9000"}, mode=Mode.NATS, hostNetwork=True)))
-    [port] = sidecar["ports"]
+    port = sidecar["ports"][0]
     assert (port["containerPort"], port["hostPort"]) == (9000, 9000)
     assert sidecar["startupProbe"]["httpGet"]["port"] == port["name"]
 
@@ -77,12 +91,12 @@ def test_a_dapr_configuration_comes_from_a_config_map_that_only_the_sidecar_moun
 @pytest.mark.parametrize(
     ("notes", "requests", "limits"),
     [
-        ({}, ("10m", "32Mi"), ("250m", "96Mi")),
-        ({names.ANNOTATION_CPU_REQUEST: "50m"}, ("50m", "32Mi"), ("250m", "96Mi")),
+        ({}, ("10m", "32Mi"), ("1", "96Mi")),
+        ({names.ANNOTATION_CPU_REQUEST: "50m"}, ("50m", "32Mi"), ("1", "96Mi")),
         # One that is given moves the other, which is ours, out of its way.
-        ({names.ANNOTATION_CPU_REQUEST: "0.5"}, ("0.5", "32Mi"), ("0.5", "96Mi")),
-        ({names.ANNOTATION_MEMORY_LIMIT: "24Mi"}, ("10m", "24Mi"), ("250m", "24Mi")),
-        ({names.ANNOTATION_MEMORY_REQUEST: "1Gi"}, ("10m", "1Gi"), ("250m", "1Gi")),
+        ({names.ANNOTATION_CPU_REQUEST: "1.5"}, ("1.5", "32Mi"), ("1.5", "96Mi")),
+        ({names.ANNOTATION_MEMORY_LIMIT: "24Mi"}, ("10m", "24Mi"), ("1", "24Mi")),
+        ({names.ANNOTATION_MEMORY_REQUEST: "1Gi"}, ("10m", "1Gi"), ("1", "1Gi")),
         (
             {names.ANNOTATION_CPU_LIMIT: "2", names.ANNOTATION_CPU_REQUEST: "1500m"},
             ("1500m", "32Mi"),

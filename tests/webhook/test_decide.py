@@ -102,6 +102,12 @@ def test_a_wrong_annotation_is_denied_with_a_short_sentence_that_names_it(annota
         (make_pod(initContainers=[container(ports=[{"containerPort": 50001}])]), Reason.PORT_TAKEN, "50001"),
         (make_pod({names.ANNOTATION_DAPR_APP_PORT: "3500"}), Reason.PORT_TAKEN, "3500"),
         (
+            make_pod(mode=Mode.NATS, containers=[container(ports=[{"containerPort": 4222}])]),
+            Reason.PORT_TAKEN,
+            "nats-port",
+        ),
+        (make_pod({names.ANNOTATION_PORT: "4222"}, mode=Mode.NATS), Reason.PORT_TAKEN, "the NATS relay listens there"),
+        (
             make_pod(
                 mode=Mode.NATS,
                 containers=[container(volumeMounts=[{"name": "mine", "mountPath": "/var/run/edgefarm/credentials/"}])],
@@ -125,6 +131,12 @@ def test_a_pod_that_the_sidecar_cannot_join_is_denied(pod: Json, reason: Reason,
         make_pod({names.ANNOTATION_INJECT: "true"}),
         make_pod(mode=Mode.NATS, hostNetwork=True),
         make_pod(mode=Mode.NATS, containers=[container(ports=[{"containerPort": 3500}])]),
+        make_pod(containers=[container(ports=[{"containerPort": 4222}])]),
+        make_pod(
+            {names.ANNOTATION_NATS_RELAY: "false"},
+            mode=Mode.NATS,
+            containers=[container(ports=[{"containerPort": 4222}])],
+        ),
         make_pod(containers=[container(ports=[{"containerPort": 3500, "protocol": "UDP"}])]),
         make_pod(os={"name": "linux"}, nodeSelector={"kubernetes.io/os": "linux"}),
         make_pod(volumes=None, initContainers=None, securityContext=None, nodeSelector=None),

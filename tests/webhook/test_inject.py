@@ -82,8 +82,10 @@ def test_containers_keep_their_order_and_everything_they_had(pod: Json, settings
 
 def test_every_application_container_is_told_where_the_network_is(pod: Json, settings: Any) -> None:
     patched = injected(pod, settings)
-    mode = json.loads(patched["metadata"]["annotations"][names.ANNOTATION_STATUS])["mode"]
-    for container in _others(patched, "containers") + _others(patched, "initContainers"):
+    status = json.loads(patched["metadata"]["annotations"][names.ANNOTATION_STATUS])
+    mode = status["mode"]
+    early = _others(patched, "initContainers")
+    for container in _others(patched, "containers") + early:
         env = env_of(container)
         paths = {mount["mountPath"]: mount for mount in container.get("volumeMounts") or []}
         if mode == Mode.DAPR:
@@ -93,9 +95,11 @@ def test_every_application_container_is_told_where_the_network_is(pod: Json, set
             assert CREDENTIALS_DIR not in paths
             assert "NATS_CREDS" not in env
         else:
-            assert env["NATS_URL"] == "tls://nats.example:4222"
+            # Where the sidecar does not run (yet) there is no relay: the hub itself is what remains.
+            relay = status["sidecar"] == "native" or (status["sidecar"] == "container" and container not in early)
+            assert env["NATS_URL"] == ("nats://127.0.0.1:4222" if relay else "tls://nats.example:4222")
             assert env["NATS_CREDS"] == f"{CREDENTIALS_DIR}/nats.creds"
-            assert env["NATS_CA"] == f"{CREDENTIALS_DIR}/ca.crt"
+            assert env.get("NATS_CA") == (None if relay else f"{CREDENTIALS_DIR}/ca.crt")
             assert paths[CREDENTIALS_DIR]["readOnly"] is True
             assert "DAPR_HTTP_PORT" not in env
 
@@ -138,9 +142,8 @@ def test_without_native_sidecars_an_init_container_gets_the_credentials_and_a_co
     assert first["env"] == sidecar["env"]
     assert without_api_token(first) == sidecar["volumeMounts"]
     assert "restartPolicy" not in sidecar
-    # The application finds daprd listening: kubelet starts it when this command has ended.
-    wait = {"postStart": {"exec": {"command": ["python", "-m", "sidecar", "wait"]}}}
-    assert sidecar.get("lifecycle") == (wait if mode is Mode.DAPR else None)
+    # The application finds daprd or the relay listening: kubelet starts it when this command has ended.
+    assert sidecar["lifecycle"] == {"postStart": {"exec": {"command": ["python", "-m", "sidecar", "wait"]}}}
 
 
 def without_api_token(container: Json) -> list[Json]:
@@ -302,9 +305,9 @@ def test_in_mode_dapr_the_pods_security_context_stays_as_it_is() -> None:
     assert "securityContext" not in injected(make_pod())["spec"]
 
 
-def test_on_the_host_network_the_port_is_the_nodes_so_that_the_scheduler_keeps_two_apart() -> None:
-    [port] = sidecar_of(injected(SHAPES["host network"]))["ports"]
-    assert port["hostPort"] == port["containerPort"] == 3580
+def test_on_the_host_network_ports_are_the_nodes_so_that_the_scheduler_keeps_two_apart() -> None:
+    ports = sidecar_of(injected(SHAPES["host network"]))["ports"]
+    assert [(port["hostPort"], port["containerPort"]) for port in ports] == [(3580, 3580), (4222, 4222)]
 
 
 def test_the_status_says_what_was_done() -> None:
