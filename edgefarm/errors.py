@@ -12,7 +12,9 @@
         ├── VaultUnavailable
         ├── NatsUnavailable
         │   ├── AccountNotStored a server does not hold the account as it was pushed
-        │   └── DomainUnreachable no server of a JetStream domain answers: the node is away
+        │   ├── DomainUnreachable no server of a JetStream domain answers: the node is away
+        │   └── JetStreamSilent  the hub answers, but not its JetStream in this account
+        ├── NackUnavailable     NACK has not done yet what it was told
         └── KubernetesUnavailable
     └── Refused                  an outside system answered, and the answer is no
         ├── VaultRefused
@@ -91,6 +93,15 @@ class AccountNotStored(NatsUnavailable):
 
 class DomainUnreachable(NatsUnavailable):
     """No server of a JetStream domain answered: for a leaf's domain, its node is away."""
+
+
+class NackUnavailable(Unavailable):
+    """NACK, the JetStream controller of NATS, has not done yet what it was told; perhaps it does not run."""
+
+
+class JetStreamSilent(NatsUnavailable):
+    """The hub was reached, but its JetStream does not answer in an account: it is off, has not the storage that the
+    account may use, or is overloaded."""
 
 
 class KubernetesUnavailable(Unavailable):

@@ -51,6 +51,7 @@ async def _run(settings: Settings) -> int:
     from reconciler.controllers import (
         configuration,
         edge_network,
+        nack,
         network,
         pod_advisor,
         policy,
@@ -69,6 +70,7 @@ async def _run(settings: Settings) -> int:
         edge_network.build,
         stream.build,
         stream_sweep.build,
+        nack.build,
         webhook_certificate.build,
     )
     log = configure_logging("reconciler", settings.log_level)

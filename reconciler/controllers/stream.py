@@ -10,9 +10,12 @@ from typing import Any, Final
 from edgefarm import names
 from edgefarm.api.meta import Meta
 from edgefarm.errors import Conflict, EdgefarmError, KubernetesUnavailable
+from reconciler.configuration import Configuration
 from reconciler.context import Context, Key, Registration, Result, Watch
 from reconciler.controllers.changes import reaches_others, worth_a_look
 from reconciler.controllers.directory import Directory
+from reconciler.controllers.nack_accounts import NackAccounts
+from reconciler.controllers.nack_driver import NackDriver
 from reconciler.controllers.stream_domains import StreamDomains
 from reconciler.controllers.stream_leafs import LeafPods, is_ready, leaf_domains
 from reconciler.desired import streams_status
@@ -52,6 +55,7 @@ class StreamController:
         self._context = context
         self._directory = Directory(context)
         self._leafs = LeafPods(context)
+        self._nack_accounts = NackAccounts(context)
         self._planned: dict[str, _Planned] = {}
         self._paces: dict[Key, timedelta] = {}
 
@@ -74,14 +78,12 @@ class StreamController:
         if configuration is None:
             await self._write(obj, streams_status.conditions_waiting())
             return Result()
-        if configuration.streams.driver != "native":
-            return Result()
         found = FoundStream.read(obj)
         try:
             if found.deleting:
-                await self._delete(obj, found)
+                await self._delete(obj, found, configuration)
                 return Result()
-            written = await self._bring_about(obj, found, configuration.streams.replicas)
+            written = await self._bring_about(obj, found, configuration)
         except EdgefarmError as error:
             await self._report_failure(error, obj, deleting=found.deleting)
             raise
@@ -89,7 +91,7 @@ class StreamController:
         self._paces[key] = pace
         return Result(min(pace, configuration.resync))
 
-    async def _bring_about(self, obj: Object, found: FoundStream, main_replicas: int) -> bool:
+    async def _bring_about(self, obj: Object, found: FoundStream, configuration: Configuration) -> bool:
         """Whether anything was written to the status."""
         status = obj.get("status") or {}
         verdict = self._directory.stream_verdict(found)
@@ -102,10 +104,19 @@ class StreamController:
         if refusal is not None:
             return await self._write(obj, streams_status.conditions_refused(refusal, exists=exists))
         obj = await self._add_finalizer(obj)
-        domains = StreamDomains(self._context.jetstream(verdict.network), self._context.clock)
-        settled = await domains.converge(plan, self._left(verdict.network, plan, status), main_replicas)
+        domains = self._domains(verdict.network, configuration)
+        left = self._left(verdict.network, plan, status)
+        settled = await domains.converge(plan, left, configuration.streams.replicas)
         facts = streams_status.facts(verdict.network, found.stream, settled, self._still_valid(status))
         return await self._write(obj, streams_status.conditions_settled(settled), facts)
+
+    def _domains(self, network: str, configuration: Configuration) -> StreamDomains:
+        """The network's streams, in the hands of the configured driver."""
+        obj, jetstream = self._directory.network(network), self._context.jetstream(network)
+        driver = None
+        if obj is not None and configuration.streams.driver == "nack":
+            driver = NackDriver(self._context, obj, configuration, self._nack_accounts)
+        return StreamDomains(jetstream, self._context.clock, driver)
 
     def _plan(self, network: str, found: FoundStream) -> StreamPlan:
         """What becomes of a Stream among the others of its network."""
@@ -149,7 +160,7 @@ class StreamController:
 
     # -- deletion ----------------------------------------------------------------------------------------------------
 
-    async def _delete(self, obj: Object, found: FoundStream) -> None:
+    async def _delete(self, obj: Object, found: FoundStream, configuration: Configuration) -> None:
         """Remove the streams that can be reached; the others are swept when they return (see stream_sweep)."""
         finalizers = obj["metadata"].get("finalizers") or []
         if names.FINALIZER not in finalizers:
@@ -160,7 +171,7 @@ class StreamController:
         if network and name and self._directory.network(network) is not None:
             seen = {entry["domain"] for entry in status.get("locations") or ()}
             everywhere = {names.MAIN_DOMAIN, *seen, *(place.domain for place in self._places(network))}
-            domains = StreamDomains(self._context.jetstream(network), self._context.clock)
+            domains = self._domains(network, configuration)
             await domains.remove(Owner.of(Meta.parse(obj)), name, sorted(everywhere))
         await self._patch_finalizers(obj, [each for each in finalizers if each != names.FINALIZER])
 

@@ -40,7 +40,7 @@ class StreamSweepController:
         """One pass over one domain. One that is away is swept when it returns."""
         network, domain = key.namespace, key.name
         configuration, obj = self._context.configuration(), self._directory.network(network)
-        if configuration is None or configuration.streams.driver != "native":
+        if configuration is None:
             return Result()
         if obj is None or FoundNetwork.read(obj).deleting:
             return Result()

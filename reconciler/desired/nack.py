@@ -131,6 +131,12 @@ def owner_of(obj: Mapping[str, Any]) -> Owner | None:
     return Owner.read({"metadata": obj["metadata"].get("annotations")})
 
 
+def network_of(obj: Mapping[str, Any]) -> str | None:
+    """The network that an object was made for."""
+    network = (obj["metadata"].get("labels") or {}).get(names.LABEL_OF_NETWORK)
+    return str(network) if network else None
+
+
 def domain_of(obj: Mapping[str, Any]) -> str:
     """The JetStream domain that one of NACK's Stream objects is about."""
     return str((obj.get("spec") or {}).get("jsDomain") or names.MAIN_DOMAIN)
