@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edgefarm import names
-from edgefarm.errors import DomainUnreachable, NatsUnavailable
+from edgefarm.errors import DomainUnreachable, JetStreamSilent, NatsUnavailable
 from reconciler.adapters.natsconnection import Connection, ConnectionLostError, check_url, wants_tls
 from reconciler.ports import JetStream, JetStreamAnswer
 
@@ -225,7 +225,7 @@ class _NetworkJetStream:
             # Silence is a fact about the domain only when the hub itself is heard.
             if domain != names.MAIN_DOMAIN and await self._ask(names.MAIN_DOMAIN, _ACCOUNT_INFO, b""):
                 raise DomainUnreachable(f"No server of the JetStream domain {domain} answers: its node is away.")
-        raise NatsUnavailable(
+        raise JetStreamSilent(
             f"JetStream of the hub does not answer in network {self._network}: it is off, out of storage or overloaded."
         )
 

@@ -8,7 +8,7 @@ import structlog
 
 from edgefarm import names
 from edgefarm.api.network import Limits
-from edgefarm.errors import DomainUnreachable, EdgefarmError, NatsUnavailable
+from edgefarm.errors import DomainUnreachable, EdgefarmError, JetStreamSilent, NatsUnavailable
 from reconciler.concurrency import all_of
 from reconciler.context import Context
 from reconciler.controllers.stream_domains import StreamDomains
@@ -31,20 +31,27 @@ class AccountStorage:
             return None
         try:
             answer = await self._context.jetstream(network).request(names.MAIN_DOMAIN, "INFO")
+        except JetStreamSilent:
+            return read_reservation(None, limits)
         except NatsUnavailable as error:
             return Reservation(None, str(error))
         return read_reservation(answer, limits)
 
-    async def delete(self, network: str, account: str) -> None:
+    async def delete(self, network: str, account: str, *, reserved: bool) -> None:
         """Delete all streams of the account: NATS would keep their data on disk for ever.
 
-        The hub must do it; leafs that are away cannot. Raises NatsUnavailable and NatsRefused.
+        The hub must do it, unless the account's storage was not `reserved` there; leafs that are away cannot. Raises
+        NatsUnavailable and NatsRefused.
         """
         leafs = {leaf.name for leaf in self._context.leafs().leafs if leaf.account == account}
         domains = StreamDomains(self._context.jetstream(network), self._context.clock)
         # Edge streams first: as long as they are there, a stream of the hub that collects them could get more.
         await all_of([self._delete_on_node(domains, network, domain) for domain in sorted(leafs)])
-        await self._delete_all(domains, names.MAIN_DOMAIN)
+        try:
+            await self._delete_all(domains, names.MAIN_DOMAIN)
+        except JetStreamSilent:
+            if reserved:
+                raise
 
     async def _delete_on_node(self, domains: StreamDomains, network: str, domain: str) -> None:
         try:

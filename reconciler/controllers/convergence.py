@@ -123,9 +123,10 @@ class Convergence:
                 grants.append(grant)
         return grants
 
-    async def remove(self, network: str, account_before: str | None) -> None:
+    async def remove(self, network: str, account_before: str | None, *, reserved: bool) -> None:
         """Remove what the account stores, the account from the servers, then roles, policies, documents and keys; the
-        account's key last, because it tells an interrupted removal which account it was."""
+        account's key last, because it tells an interrupted removal which account it was. `reserved`: whether the hub
+        has set storage aside, so that there may be something in it."""
         vault = NetworkVault(self._context.vault, self._listings, network)
         found = await vault.read()
         accounts = {account_before} if account_before else set()
@@ -133,7 +134,7 @@ class Convergence:
             account = account_public(found.account.versions[_IDENTITY_VERSION].public_key)
             accounts.add(account)
             if _lets_us_in(await self._accounts.stored(account), found.keys.get(names.controller_key(network))):
-                await self._storage.delete(network, account)
+                await self._storage.delete(network, account, reserved=reserved)
         await self._accounts.delete(accounts)
         await vault.revoke(found.grants.role_names())
         await vault.delete_documents(found.grants.documents)

@@ -31,6 +31,8 @@ from reconciler.status import Condition, find_condition, write_status
 _DRIFT: Final = "DriftMended"
 #: Clocks that disagree must not make us look at a key again and again.
 _SHORTEST_WAIT: Final = timedelta(seconds=1)
+#: How long a network waits for storage that the hub did not have; others may have given some back.
+_RESERVE_AGAIN: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,12 @@ class NetworkController:
         settled = self._settled.get(plan.blueprint.name)
         now = self._context.clock()
         if settled is None or settled.blueprint != plan.blueprint or settled.until <= now:
-            reserved = find_condition(obj, conditions.RESERVED)
             converged = await self._convergence.converge(
-                plan.blueprint,
-                (obj.get("status") or {}).get("account"),
-                reserve_again=reserved is not None and reserved.get("status") == "False",
+                plan.blueprint, (obj.get("status") or {}).get("account"), reserve_again=_lacks_storage(obj)
             )
             until = min(now + configuration.resync, converged.look_again or now + configuration.resync)
+            if converged.reservation is not None and not converged.reservation.made:
+                until = min(until, now + _RESERVE_AGAIN)
             settled = self._settled[plan.blueprint.name] = _Settled(plan.blueprint, converged, until)
             if _was_in_order(obj, members):
                 for what in converged.mended:
@@ -145,7 +146,8 @@ class NetworkController:
             return
         self._settled.pop(name, None)
         try:
-            await self._convergence.remove(name, (obj.get("status") or {}).get("account"))
+            account = (obj.get("status") or {}).get("account")
+            await self._convergence.remove(name, account, reserved=not _lacks_storage(obj))
             await self._cluster.delete_copies(name)
         except EdgefarmError as error:
             if not isinstance(error, KubernetesUnavailable):
@@ -210,6 +212,12 @@ class NetworkController:
         except EdgefarmError as second:
             # The first error is the one that matters; it is raised and retried.
             self._context.log.warning("a failure could not be reported in the status", reason=str(second))
+
+
+def _lacks_storage(obj: Object) -> bool:
+    """Whether the hub was seen not to have the storage that the network may use."""
+    reserved = find_condition(obj, conditions.RESERVED)
+    return reserved is not None and reserved.get("status") == "False"
 
 
 def _is_current(obj: Object) -> bool:

@@ -16,12 +16,16 @@ class Reservation:
     problem: str = ""
 
 
-def read_reservation(answer: JetStreamAnswer, wanted: Limits) -> Reservation:
-    """From the answer to JetStream's INFO; the hub goes on with the limits from before when it cannot reserve more."""
-    limits = answer.body.get("limits") or {}
-    got = Limits(file_storage=limits.get("max_storage", 0), memory_storage=limits.get("max_memory", 0))
-    if not answer.error_code and got == wanted:
-        return Reservation(True)
+def read_reservation(answer: JetStreamAnswer | None, wanted: Limits) -> Reservation:
+    """From the answer to JetStream's INFO, which never comes (None) where nothing could be reserved.
+
+    When the hub cannot reserve more, it goes on with the limits from before.
+    """
+    if answer is not None and not answer.error_code:
+        limits = answer.body.get("limits") or {}
+        got = Limits(file_storage=limits.get("max_storage", 0), memory_storage=limits.get("max_memory", 0))
+        if got == wanted:
+            return Reservation(True)
     return Reservation(
         False,
         f"the hub could not reserve {wanted.file_storage} bytes on disk and {wanted.memory_storage} in memory: lower "

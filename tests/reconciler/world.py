@@ -28,13 +28,16 @@ from reconciler.adapters.nats import SystemClient
 from reconciler.bootstrap import BootstrapResult, BootstrapSettings, bootstrap
 from reconciler.configuration import Configuration, NatsConfiguration, VaultConfiguration
 from reconciler.context import Context, Controller, Key, Registration, Result
-from reconciler.controllers import edge_network, network, pod_advisor, policy, stream, stream_sweep
+from reconciler.controllers import edge_network, nack, network, pod_advisor, policy, stream, stream_sweep
 from reconciler.desired.leaf_service import SELECTOR
+from reconciler.desired.nack import SELECTOR as NACK_SELECTOR
 from reconciler.informers import Informers
 from reconciler.leaf_monitor import LeafMonitor
 from reconciler.ports import (
     DAEMON_SET,
     EDGE_NETWORK,
+    NACK_ACCOUNT,
+    NACK_STREAM,
     NAMESPACE,
     NETWORK,
     NODE,
@@ -52,7 +55,7 @@ from reconciler.ports import (
 from reconciler.settings import read_settings
 from reconciler.users import network_user, system_user
 from reconciler.vault_session import VaultSession
-from reconciler.watch import Source
+from reconciler.watch import Source, Timing
 from tests.natskit import Connection, Credentials, eventually
 from tests.reconciler.gate import Broken, Gate, GatedJetStream, GatedKube, GatedNats, GatedVault
 from tests.reconciler.objects import configuration
@@ -63,7 +66,7 @@ _LOG: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 #: The controllers that a test's reconciler runs.
-MODULES = (network, policy, pod_advisor, edge_network, stream, stream_sweep)
+MODULES = (network, policy, pod_advisor, edge_network, stream, stream_sweep, nack)
 #: What their stores hold: kind, whether only in the controller namespace, and a label selector.
 SOURCES = (
     (NETWORK, True, ""),
@@ -77,6 +80,8 @@ SOURCES = (
     (POD, True, f"{names.LABEL_TYPE}={names.TYPE_LEAF}"),
     (SERVICE, True, SELECTOR),
     (SECRET, True, SELECTOR),
+    (NACK_STREAM, True, NACK_SELECTOR),
+    (NACK_ACCOUNT, True, NACK_SELECTOR),
 )
 
 
@@ -223,7 +228,7 @@ class Reconciler:
         self.kube = kube
         self.ahead = timedelta(0)
         self.configuration: Configuration | None = world.configuration
-        self.informers = Informers(kube, log=_LOG)
+        self.informers = Informers(kube, log=_LOG, timing=Timing(absent=0.05))
         settings = {
             "EDGEFARM_POD_NAME": "controller-0",
             "KUBECONFIG": str(world.api.kubeconfig),
@@ -311,10 +316,20 @@ class Reconciler:
                 namespace = names.CONTROLLER_NAMESPACE if ours else None
                 store = self.informers(kind, labels=labels)
                 while True:
-                    actual, _ = await self.kube.list(kind, namespace, labels=labels)
-                    if sorted(map(_version, actual)) == sorted(map(_version, store.list())):
+                    actual, offered = await self._actual(kind, namespace, labels)
+                    seen = sorted(map(_version, store.list()))
+                    if sorted(map(_version, actual)) == seen and offered != bool(store.problem):
                         break
                     await asyncio.sleep(0.005)
+
+    async def _actual(self, kind: Kind, namespace: str | None, labels: str) -> tuple[list[Object], bool]:
+        """What there is of a kind, and whether the kind is offered at all."""
+        try:
+            return (await self.kube.list(kind, namespace, labels=labels))[0], True
+        except KubernetesRefused as error:
+            if not kind.optional or error.status != 404:
+                raise
+            return [], False
 
 
 def _version(obj: Mapping[str, Any]) -> tuple[str, str, str]:
