@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 CREDENTIALS = Path(os.environ["NATS_CREDS"])
+TLS = ssl.create_default_context(cafile=os.environ["NATS_CA"]) if "NATS_CA" in os.environ else None
 SUBJECT = os.environ.get("SUBJECT", "sensor.>")
 received: dict[str, set[int]] = {}
 
@@ -28,7 +29,7 @@ async def subscribe() -> nats.NATS:
     client = await nats.connect(
         os.environ["NATS_URL"].split(","),
         user_credentials=str(CREDENTIALS),
-        tls=ssl.create_default_context(cafile=os.environ["NATS_CA"]),
+        tls=TLS,
         allow_reconnect=False,
     )
     await client.subscribe(SUBJECT, cb=on_message)

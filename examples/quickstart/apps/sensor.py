@@ -1,8 +1,8 @@
 """Publishes a rising number on `sensor.<pod>` ten times a second: a workload with its own NATS client (mode `nats`).
 
-The webhook set NATS_URL, NATS_CREDS and NATS_CA; the client reads the credentials file again whenever it connects, so
-renewed credentials need no code. A number counts as sent when the server has answered: after a cut connection it is
-sent again, so nothing is lost.
+The webhook set NATS_URL and NATS_CREDS (and NATS_CA where the client connects to the hub itself, over TLS); the client
+reads the credentials file again whenever it connects, so renewed credentials need no code. A number counts as sent when
+the server has answered: after a cut connection it is sent again, so nothing is lost.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import nats
 from nats.errors import Error as NatsError
 
 SUBJECT = f"sensor.{os.environ['HOSTNAME']}"
+TLS = ssl.create_default_context(cafile=os.environ["NATS_CA"]) if "NATS_CA" in os.environ else None
 INTERVAL = float(os.environ.get("INTERVAL", "0.1"))
 
 
@@ -26,7 +27,7 @@ async def connect() -> nats.NATS:
     return await nats.connect(
         os.environ["NATS_URL"].split(","),
         user_credentials=os.environ["NATS_CREDS"],
-        tls=ssl.create_default_context(cafile=os.environ["NATS_CA"]),
+        tls=TLS,
         allow_reconnect=False,
         error_cb=report,
     )
