@@ -48,9 +48,13 @@ def files_open_for_writing(pid: int) -> set[str]:
     found = set()
     for number in os.listdir(f"/proc/{pid}/fd"):
         path = Path(f"/proc/{pid}/fd/{number}")
-        flags = Path(f"/proc/{pid}/fdinfo/{number}").read_text().split("flags:")[1].split()[0]
-        if stat.S_ISREG(path.stat().st_mode) and int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
-            found.add(str(path.readlink()))
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            opened = path.readlink()
+            flags = Path(f"/proc/{pid}/fdinfo/{number}").read_text().split("flags:")[1].split()[0]
+            is_file = stat.S_ISREG(path.stat().st_mode)
+            # The number may have been given to another file meanwhile: then these flags are not of this one.
+            if is_file and int(flags, 8) & os.O_ACCMODE != os.O_RDONLY and path.readlink() == opened:
+                found.add(str(opened))
     return found
 
 
