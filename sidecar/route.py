@@ -53,7 +53,8 @@ class Timing:
     watch: float = 5.0
     #: Between two looks while something is in doubt.
     retry: float = 1.0
-    #: Between two looks where no leaf was found: most pods run elsewhere.
+    #: Between two looks where no leaf was found, because most pods run elsewhere. The first ones follow sooner, after
+    #: `retry`, twice that and so on: the leaf of a node that has just started may start a little later than its pods.
     search: float = 45.0
     #: A leaf that was there is expected back for so long.
     remember: float = 300.0
@@ -138,6 +139,8 @@ class State:
     working_since: float | None = None
     #: When a leaf was last seen on this node.
     seen_at: float | None = None
+    #: How often it was looked for in vain since.
+    searches: int = 0
 
     @property
     def wake_at(self) -> float | None:
@@ -165,7 +168,7 @@ def advance(state: State, event: Event, now: float, jitter: float, timing: Timin
 def _offered(state: State, event: Offered, now: float) -> _Step:
     if event.leaf == state.leaf and state.place is not None:
         return state, ()
-    state = replace(state, leaf=event.leaf, failing_since=None, working_since=None, seen_at=None)
+    state = replace(state, leaf=event.leaf, failing_since=None, working_since=None, seen_at=None, searches=0)
     if not event.leaf:
         state = replace(state, look_at=None, troubled=False)
         return (state, ()) if state.place is Place.HUB else _take(state, Place.HUB, "the network has no leafs")
@@ -199,7 +202,9 @@ def _looked(state: State, event: Looked, now: float, jitter: float, timing: Timi
     if not state.leaf:  # withdrawn meanwhile
         return state, ()
     if event.leaf.reach in (Reach.WORKS, Reach.DENIES):
-        state = replace(state, seen_at=now)
+        state = replace(state, seen_at=now, searches=0)
+    else:
+        state = replace(state, searches=state.searches + 1)
     actions: tuple[Action, ...]
     match state.place:
         case None:
@@ -254,4 +259,7 @@ def _wait(state: State, now: float, jitter: float, timing: Timing) -> float:
     if state.working_since is not None:
         return min(timing.watch, timing.steady / 4)
     expected = state.seen_at is not None and now - state.seen_at < timing.remember
-    return timing.watch if expected or state.troubled else timing.search * (1 - _JITTER * jitter)
+    if expected or state.troubled:
+        return timing.watch
+    longest = timing.search * (1 - _JITTER * jitter)
+    return min(longest, timing.retry * 2.0 ** min(state.searches - 1, 16))
