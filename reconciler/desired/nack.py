@@ -33,8 +33,10 @@ _SHORTEST_REST: Final = timedelta(hours=16)
 _CREDENTIALS_FILE: Final = "nats.creds"
 _CA_FILE: Final = "ca.crt"
 _UNLIMITED: Final = -1
-#: What a server takes for the window of duplicates by itself; NACK does not let it choose a shorter one (ADR-9).
-_WINDOW: Final = timedelta(minutes=2)
+_SECOND: Final = 10**9
+#: In nanoseconds: what a server takes for the window of duplicates by itself; it must not be longer than `maxAge`, and
+#: NACK does not let the server see to that.
+_WINDOW: Final = 120 * _SECOND
 #: JetStream's names of what NACK has other names for; the rest are the same.
 _SPEC_MEMBERS: Final = {
     "max_msgs": "maxMsgs",
@@ -227,11 +229,10 @@ def _spec(network: str, place: Place, config: Mapping[str, Any]) -> Object:
         return {**spec, "mirror": _source(config["mirror"])}
     if config["sources"]:
         return {**spec, "sources": [_source(source) for source in config["sources"]]}
-    window = _nanoseconds(_WINDOW)
     return {
         **spec,
         "subjects": list(config["subjects"]),
-        "duplicateWindow": _duration(min(window, config["max_age"] or window)),
+        "duplicateWindow": _duration(min(_WINDOW, config["max_age"] or _WINDOW)),
     }
 
 
@@ -240,13 +241,8 @@ def _source(source: Mapping[str, Any]) -> Object:
 
 
 def _duration(nanoseconds: int) -> str:
-    """In the notation of Go."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{nanoseconds // 1000}us" if rest else f"{seconds}s"
-
-
-def _nanoseconds(time: timedelta) -> int:
-    return time // timedelta(microseconds=1) * 1000
+    """In the notation of Go; our ages are whole seconds."""
+    return f"{nanoseconds // _SECOND}s"
 
 
 def _significant(value: Any) -> Any:
