@@ -48,6 +48,8 @@ class World:
     account: LocalAccount
     authority: Authority
     scopes: dict[str, ScopedKey] = field(default_factory=dict)
+    #: Other servers that get the account, too.
+    also: list[SystemClient] = field(default_factory=list)
 
     def service_account(self) -> str:
         """A name that no other test uses."""
@@ -64,7 +66,8 @@ class World:
             limits=self.account.limits,
             signing_keys=[*self.scopes.values(), *self._own_keys()],
         )
-        await self.system.push(sign(body, self.hub.operator.signing))
+        for system in (self.system, *self.also):
+            await system.push(sign(body, self.hub.operator.signing))
 
     async def grant(
         self, service_account: str, allowpub: tuple[str, ...], allowsub: tuple[str, ...] = (), **document: Any

@@ -1,0 +1,294 @@
+"""Leaf or hub at run time, with two real nats-servers: one stands for the hub, one for the leaf of the pod's node."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from localcluster.process import free_port
+from localcluster.stack import Authority
+from reconciler.adapters.nats import SystemClient
+from tests.natskit import Connection, Hub, eventually
+from tests.sidecar.world import SidecarPod, World
+
+MakePod = Callable[..., SidecarPod]
+SUBJECT = "n"
+#: A leaf is taken again soon, and looked for often.
+QUICK = {"EDGEFARM_ROUTE_STEADY_SECONDS": "2", "EDGEFARM_ROUTE_SEARCH_SECONDS": "2"}
+
+
+@dataclass
+class Leaf:
+    """A server with an authority of its own that knows the account, and what arrives at it and at the hub."""
+
+    server: Hub
+    received: dict[str, list[int]] = field(default_factory=lambda: {"leaf": [], "hub": []})
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the access document says of it."""
+        return {"leaf": [self.server.url], "leafCa": self.server.authority.pem}
+
+    def kill(self) -> None:
+        self.server.servers["hub-0"].process.signal(signal.SIGKILL)
+        self.server.servers["hub-0"].process.wait(5)
+
+    def start(self) -> None:
+        self.server.start_server("hub-0")
+
+
+@pytest.fixture
+async def leaf(world: World, work: Path) -> AsyncIterator[Leaf]:
+    """A running leaf; the accounts of the world are pushed to it, too."""
+    server = Hub.start(work / "leaf", Authority.create(work / "leaf-pki"), world.hub.operator)
+    system = SystemClient(server.urls, server.operator.system_credentials, ca_bundle=server.authority.pem)
+    world.also.append(system)
+    yield Leaf(server)
+    await system.close()
+    server.stop()
+
+
+async def relayed(world: World, make_pod: MakePod, leaf: Leaf, **environment: str) -> tuple[SidecarPod, str]:
+    """A pod in mode nats with a relay, and the relay's URL."""
+    account = world.service_account()
+    await world.grant(account, (f"{SUBJECT}.>",), (f"{SUBJECT}.>",), **leaf.document)
+    port = str(free_port())
+    pod = make_pod(account, EDGEFARM_NATS_PORT=port, **{**QUICK, **environment})
+    await pod.until_ready()
+    return pod, f"nats://127.0.0.1:{port}"
+
+
+async def application(pod: SidecarPod, url: str) -> Client:
+    """An ordinary client with ordinary options, as an application has it."""
+
+    async def report(_error: Exception) -> None:
+        """Reconnecting is the client's business."""
+
+    return await nats.connect(
+        url, user_credentials=str(pod.creds), reconnect_time_wait=0.1, max_reconnect_attempts=-1, error_cb=report
+    )
+
+
+def route(pod: SidecarPod) -> str:
+    """The route as the metrics tell it."""
+    lines = pod.get("/metrics").body.splitlines()
+    chosen = [line for line in lines if line.startswith("edgefarm_sidecar_route{") and line.endswith(" 1")]
+    return chosen[0].split('"')[1] if chosen else ""
+
+
+def changes(pod: SidecarPod) -> int:
+    [line] = [
+        line for line in pod.get("/metrics").body.splitlines() if "route_changes_total " in line and "#" not in line
+    ]
+    return int(line.rpartition(" ")[2])
+
+
+async def listen(world: World, leaf: Leaf, place: str) -> Connection:
+    """Note down what arrives at one of the servers."""
+    hub = place == "hub"
+    url, authority = (world.hub.url, world.authority) if hub else (leaf.server.url, leaf.server.authority)
+    connection = await Connection.open(url, authority, world.account.user("administrator"))
+
+    async def keep(message: Any) -> None:
+        leaf.received[place].append(int(message.data))
+
+    await connection.client.subscribe(f"{SUBJECT}.>", cb=keep)
+    await connection.client.flush()
+    return connection
+
+
+async def test_a_pod_with_a_leaf_on_its_node_uses_it_and_says_so(world: World, make_pod: MakePod, leaf: Leaf) -> None:
+    pod, url = await relayed(world, make_pod, leaf)
+    async with await listen(world, leaf, "leaf"):
+        client = await application(pod, url)
+        await client.publish(f"{SUBJECT}.a", b"1")
+        await eventually(lambda: leaf.received["leaf"] == [1], "arrived at the leaf")
+        await client.close()
+    assert (route(pod), changes(pod)) == ("leaf", 0)
+    assert pod.get("/readyz").body == "credentials are in place; the route is the leaf of this node\n"
+
+
+async def test_a_leaf_that_dies_is_left_for_the_hub_and_taken_again_and_nothing_published_after_reconnecting_is_lost(
+    world: World, make_pod: MakePod, leaf: Leaf
+) -> None:
+    pod, url = await relayed(world, make_pod, leaf)
+    acknowledged: list[int] = []
+    async with await listen(world, leaf, "hub"):
+        at_leaf = await listen(world, leaf, "leaf")
+        client = await application(pod, url)
+        publisher = asyncio.create_task(_publish(client, acknowledged))
+        await eventually(lambda: len(leaf.received["leaf"]) > 20, "at the leaf")
+        await asyncio.to_thread(leaf.kill)
+        await at_leaf.client.close()
+        await eventually(lambda: len(leaf.received["hub"]) > 20, "at the hub", 5)
+        assert (route(pod), changes(pod)) == ("hub", 1)
+        await asyncio.to_thread(leaf.start)
+        async with await listen(world, leaf, "leaf"):
+            before = len(leaf.received["leaf"])
+            await eventually(lambda: len(leaf.received["leaf"]) > before + 20, "at the leaf again", 15)
+            assert (route(pod), changes(pod)) == ("leaf", 2)
+            publisher.cancel()
+            await asyncio.gather(publisher, return_exceptions=True)
+            await client.close()
+    assert set(acknowledged) <= {*leaf.received["leaf"], *leaf.received["hub"]}
+    taken = [line for line in pod.lines() if line["event"] == "route taken"]
+    assert [line["route"] for line in taken] == ["leaf", "hub", "leaf"], "one line per change"
+    assert taken[0]["reason"] == "this node has a leaf"
+    assert "refuses the connection" in str(taken[1]["reason"])
+    assert taken[2]["reason"] == "the leaf has been reachable for 2 s"
+
+
+async def _publish(client: Client, acknowledged: list[int]) -> None:
+    """Publish rising numbers; one counts when the server has answered after it, else it is sent again."""
+    number = 0
+    while True:
+        try:
+            await client.publish(f"{SUBJECT}.a", str(number).encode())
+            await client.flush(timeout=1)
+            await client.flush(timeout=1)
+        except (NatsError, OSError, TimeoutError):
+            await asyncio.sleep(0.05)
+            continue
+        acknowledged.append(number)
+        number += 1
+        await asyncio.sleep(0.005)
+
+
+async def test_a_leaf_that_freezes_is_left_when_patience_is_over(world: World, make_pod: MakePod, leaf: Leaf) -> None:
+    pod, _ = await relayed(world, make_pod, leaf, EDGEFARM_ROUTE_PATIENCE_SECONDS="1")
+    process = leaf.server.servers["hub-0"].process
+    process.signal(signal.SIGSTOP)
+    await eventually(lambda: route(pod) == "hub", "left", 15)
+    process.signal(signal.SIGCONT)
+    await eventually(lambda: route(pod) == "leaf", "taken again", 15)
+
+
+async def test_while_the_hub_is_away_the_leaf_is_kept_and_taken_at_once(
+    world: World, make_pod: MakePod, leaf: Leaf
+) -> None:
+    hub = f"tls://127.0.0.1:{free_port()}"
+    account = world.service_account()
+    await world.grant(account, (f"{SUBJECT}.>",), **leaf.document, hub=[hub])
+    await asyncio.to_thread(leaf.kill)
+    port = str(free_port())
+    pod = make_pod(account, EDGEFARM_NATS_PORT=port, EDGEFARM_ROUTE_STEADY_SECONDS="300")
+    await pod.until_ready()
+    assert route(pod) == "hub"
+    connecting = asyncio.create_task(_connect(pod, f"nats://127.0.0.1:{port}"))
+    await eventually(lambda: "which cannot be used" in pod.get("/readyz").body, "said", 10)
+    await asyncio.to_thread(leaf.start)
+    client = await asyncio.wait_for(connecting, 30)
+    assert route(pod) == "leaf"
+    await client.close()
+
+
+async def _connect(pod: SidecarPod, url: str) -> Client:
+    while True:
+        try:
+            return await application(pod, url)
+        except (NatsError, OSError, TimeoutError):
+            await asyncio.sleep(0.2)
+
+
+async def test_after_a_reboot_without_uplink_a_pod_gets_going_at_the_leaf_with_what_it_kept(
+    world: World, make_pod: MakePod, leaf: Leaf
+) -> None:
+    pod, url = await relayed(world, make_pod, leaf)
+    pod.running.signal(signal.SIGKILL)
+    pod.running.wait(5)
+    document = json.loads((pod.creds.parent / "access.json").read_text())
+    document["hub"] = [f"tls://127.0.0.1:{free_port()}"]
+    (pod.creds.parent / "access.json").chmod(0o600)
+    (pod.creds.parent / "access.json").write_text(json.dumps(document))
+    pod.environment["EDGEFARM_VAULT_ADDR"] = f"https://127.0.0.1:{free_port()}"
+    pod.start()
+    await pod.until_ready(5)
+    async with await listen(world, leaf, "leaf"):
+        client = await application(pod, url)
+        await client.publish(f"{SUBJECT}.a", b"7")
+        await eventually(lambda: leaf.received["leaf"] == [7], "arrived")
+        await client.close()
+    assert route(pod) == "leaf"
+
+
+async def test_a_new_pod_without_uplink_says_what_it_needs(world: World, make_pod: MakePod) -> None:
+    pod = make_pod(world.service_account(), EDGEFARM_VAULT_ADDR=f"https://127.0.0.1:{free_port()}")
+    sentence = "this pod has no valid credentials of an earlier run and needs the uplink once"
+    await pod.until_not_ready(sentence)
+    assert sum(sentence in str(line["event"]) for line in pod.lines()) == 1
+
+
+async def test_a_leaf_of_another_authority_is_not_used_and_the_log_says_why(
+    world: World, make_pod: MakePod, leaf: Leaf, work: Path
+) -> None:
+    account = world.service_account()
+    other = Authority.create(work / "other-pki").pem
+    await world.grant(account, (f"{SUBJECT}.>",), leaf=[leaf.server.url], leafCa=other)
+    pod = make_pod(account, EDGEFARM_NATS_PORT=str(free_port()))
+    await pod.until_ready()
+    await eventually(lambda: route(pod) == "hub", "decided")
+    [taken] = [line for line in pod.lines() if line["event"] == "route taken"]
+    assert f"the certificate of {leaf.server.url} is not trusted" in str(taken["reason"])
+
+
+async def test_a_leaf_that_does_not_know_the_account_is_not_used(world: World, make_pod: MakePod, leaf: Leaf) -> None:
+    world.also.clear()
+    account = world.service_account()
+    await world.grant(account, (f"{SUBJECT}.>",), **leaf.document)
+    pod = make_pod(account, EDGEFARM_NATS_PORT=str(free_port()))
+    await pod.until_ready()
+    await eventually(lambda: route(pod) == "hub", "decided")
+    [taken] = [line for line in pod.lines() if line["event"] == "route taken"]
+    assert "does not accept the credentials: -ERR 'Authorization Violation'" in str(taken["reason"])
+
+
+async def test_a_network_without_leafs_is_never_looked_for_one(world: World, make_pod: MakePod) -> None:
+    account = world.service_account()
+    await world.grant(account, (f"{SUBJECT}.>",))
+    pod = make_pod(account, EDGEFARM_NATS_PORT=str(free_port()))
+    await pod.until_ready()
+    assert pod.get("/readyz").body == "credentials are in place; the route is the hub\n"
+    assert (route(pod), changes(pod)) == ("hub", 0)
+
+
+async def test_a_network_that_gets_leafs_later_moves_its_pods_and_back(
+    world: World, make_pod: MakePod, leaf: Leaf
+) -> None:
+    account = world.service_account()
+    await world.grant(account, (f"{SUBJECT}.>",))
+    pod = make_pod(account, EDGEFARM_NATS_PORT=str(free_port()), **QUICK)
+    await pod.until_ready()
+    assert route(pod) == "hub"
+    world.write_document(account, **leaf.document)
+    await eventually(lambda: route(pod) == "leaf", "taken", 15)
+    authorities = (pod.creds.parent / "ca.crt").read_text()
+    assert leaf.server.authority.pem.strip() in authorities
+    assert world.authority.pem.strip() in authorities
+    world.write_document(account)
+    await eventually(lambda: route(pod) == "hub", "left", 15)
+
+
+async def test_an_application_that_has_a_connection_left_is_waited_for_at_the_end(
+    world: World, make_pod: MakePod, leaf: Leaf
+) -> None:
+    pod, url = await relayed(world, make_pod, leaf)
+    async with await listen(world, leaf, "leaf"):
+        client = await application(pod, url)
+        pod.running.signal(signal.SIGTERM)
+        for number in range(5):
+            await client.publish(f"{SUBJECT}.a", str(number).encode())
+            await client.flush(timeout=1)
+            await asyncio.sleep(0.1)
+        await client.close()
+        assert await asyncio.to_thread(pod.running.wait, 2) == 0
+        await eventually(lambda: leaf.received["leaf"] == list(range(5)), "all arrived")
