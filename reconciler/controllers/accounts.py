@@ -83,13 +83,16 @@ class Accounts:
         tokens = [answer.jwt for answer in await self._context.nats().lookup(account) if answer.jwt is not None]
         return jwt.decode(tokens[0]) if tokens else None
 
-    async def push_again(self, account: str) -> bool:
-        """Send the account once more as it is stored, for leafs that were away; False when servers do not agree."""
+    async def push_again(self, account: str) -> None:
+        """Send the account once more as it is stored, for leafs that were away.
+
+        Raises AccountNotStored when the servers do not agree what it is.
+        """
         stored = {answer.jwt for answer in await self._context.nats().lookup(account)}
         token = stored.pop() if len(stored) == 1 else None
-        if token is not None:
-            await self._context.nats().push(token)
-        return token is not None
+        if token is None:
+            raise AccountNotStored(f"The NATS servers do not agree about the account {account}.")
+        await self._context.nats().push(token)
 
     async def system_access(self) -> SystemAccess:
         """What leafs are told of the system account. NatsUnavailable while there is no key for them."""

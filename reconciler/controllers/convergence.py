@@ -106,9 +106,9 @@ class Convergence:
             mended=_mended(found, before, writes, scopes),
         )
 
-    async def push_again(self, account: str) -> bool:
-        """Have leafs that were away told what the account is now; False when it has to be looked into first."""
-        return await self._accounts.push_again(account)
+    async def push_again(self, account: str) -> None:
+        """Have leafs that were away told what the account is now. AccountNotStored when it has to be looked into."""
+        await self._accounts.push_again(account)
 
     async def _grants(self, blueprint: Blueprint, account: str, keys: Sequence[_ScopeKey]) -> list[Grant]:
         leaf = blueprint.entry.members() if blueprint.entry else {"leaf": []}

@@ -170,7 +170,7 @@ class NetworkController:
             "grants": converged.grants,
             "policies": len(converged.keys),
             "edgeNodes": len(self._directory.edge_nodes_of(plan.blueprint.name)),
-            "streams": len(self._directory.streams_of(plan.blueprint.name)),
+            "streams": plan.streams,
         }
         await self._write_network(obj, conditions.network_conditions(plan, converged, entry_problem), facts)
         rights = {(member.namespace, member.policy): member.rights for member in plan.blueprint.members}

@@ -66,7 +66,7 @@ class Blueprint:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that one pass wants: in NATS and Vault (`blueprint`) and in Kubernetes (the rest)."""
+    """All that one pass wants: in NATS and Vault (`blueprint`) and in Kubernetes (the rest). `streams` are counted."""
 
     blueprint: Blueprint
     copies: CopyPlan
@@ -74,6 +74,7 @@ class Plan:
     claims: Mapping[tuple[str, str], Claims]
     missing_namespaces: tuple[str, ...]
     missing_accounts: tuple[tuple[str, str], ...]
+    streams: int
 
 
 def plan_network(network: Network, around: Surroundings, configuration: Configuration, now: datetime) -> Plan:
@@ -103,6 +104,7 @@ def plan_network(network: Network, around: Surroundings, configuration: Configur
         claims=claims,
         missing_namespaces=tuple(sorted(set(network.namespaces) - set(existing))),
         missing_accounts=tuple(sorted(own - around.accounts)),
+        streams=len(around.streams),
     )
 
 
