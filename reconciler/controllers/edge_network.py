@@ -21,10 +21,11 @@ from reconciler.desired.comparison import is_as_desired
 from reconciler.desired.conditions import READY
 from reconciler.desired.edge_network import Assignment
 from reconciler.desired.resources import FoundEdgeNetwork, FoundNetwork
-from reconciler.ports import DAEMON_SET, EDGE_NETWORK, NODE, SERVICE_ACCOUNT, Kind, LeafOnHub, Object
+from reconciler.ports import DAEMON_SET, EDGE_NETWORK, NODE, POD, SERVICE_ACCOUNT, Kind, LeafOnHub, Object
 from reconciler.status import Condition, find_condition, set_conditions, write_status
 
 _DRIFT: Final = "DriftMended"
+_LEAFS: Final = f"{names.LABEL_TYPE}={names.TYPE_LEAF}"
 
 
 class _NameTaken(Exception):
@@ -60,6 +61,7 @@ class EdgeNetworkController:
             self._directory.watch_edge_networks(self._map_edge_network),
             self._directory.watch_networks(self._map_network),
             Watch(NODE, self._map_node),
+            Watch(POD, self._map_pod, namespace=self._directory.namespace, labels=_LEAFS),
             Watch(DAEMON_SET, self._map_made, namespace=self._directory.namespace),
             Watch(SERVICE_ACCOUNT, self._map_made),
         ]
@@ -110,8 +112,10 @@ class EdgeNetworkController:
 
     def _assignment(self, edge: EdgeNetwork) -> Assignment:
         rivals = (FoundEdgeNetwork.read(each).edge for each in self._directory.edge_networks_of(edge.network))
+        pods = self._context.store(POD, namespace=self._directory.namespace, labels=_LEAFS).list()
+        places = {place for place in map(edge_network.place_of, pods) if place is not None}
         nodes = self._context.store(NODE).list()
-        return edge_network.assign(edge, [rival for rival in rivals if rival is not None], nodes)
+        return edge_network.assign(edge, [rival for rival in rivals if rival is not None], nodes, places)
 
     # -- what is made ------------------------------------------------------------------------------------------------
 
@@ -216,6 +220,13 @@ class EdgeNetworkController:
     def _map_node(self, old: Object | None, new: Object | None) -> Iterable[Key]:
         if edge_network.decides_about_leafs(old, new):
             yield from self._all()
+
+    def _map_pod(self, old: Object | None, new: Object | None) -> Iterable[Key]:
+        """A leaf that has come to a node, or left it."""
+        before, after = edge_network.place_of(old), edge_network.place_of(new)
+        if before != after:
+            for edge in sorted({place[0] for place in (before, after) if place is not None}):
+                yield Key(self.name, self._directory.namespace, edge)
 
     def _map_made(self, old: Object | None, new: Object | None) -> Iterable[Key]:
         """An object that we made, or that has the name of one."""

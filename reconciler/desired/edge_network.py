@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,16 +11,24 @@ from edgefarm.api.edge_network import EdgeNetwork, Toleration
 from reconciler.desired.round_trip import write_round_trip
 from reconciler.ports import LeafOnHub, Object
 
-#: Kubernetes lets the pods of every DaemonSet tolerate these.
+#: Taints that take no node away: the pods of every DaemonSet tolerate them, or they only say that the node is not well
+#: now, and keep pods off that are not there yet.
 #: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/#taints-and-tolerations
-_OF_DAEMON_SETS: Final = (
-    Toleration("node.kubernetes.io/not-ready", "Exists", effect="NoExecute"),
-    Toleration("node.kubernetes.io/unreachable", "Exists", effect="NoExecute"),
-    Toleration("node.kubernetes.io/disk-pressure", "Exists", effect="NoSchedule"),
-    Toleration("node.kubernetes.io/memory-pressure", "Exists", effect="NoSchedule"),
-    Toleration("node.kubernetes.io/pid-pressure", "Exists", effect="NoSchedule"),
-    Toleration("node.kubernetes.io/unschedulable", "Exists", effect="NoSchedule"),
+_OF_DAEMON_SETS: Final = tuple(
+    Toleration(f"node.kubernetes.io/{condition}", "Exists")
+    for condition in (
+        "not-ready",
+        "unreachable",
+        "disk-pressure",
+        "memory-pressure",
+        "pid-pressure",
+        "network-unavailable",
+        "unschedulable",
+    )
 )
+
+#: An EdgeNetwork and a node that has a leaf of it.
+Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,10 @@ class Assignment:
     conflicts: Mapping[str, str] = field(default_factory=dict)
 
 
-def assign(edge: EdgeNetwork, rivals: Iterable[EdgeNetwork], nodes: Iterable[Object]) -> Assignment:
-    """Which nodes the EdgeNetwork gets.
+def assign(
+    edge: EdgeNetwork, rivals: Iterable[EdgeNetwork], nodes: Iterable[Object], places: Collection[Place] = ()
+) -> Assignment:
+    """Which nodes the EdgeNetwork gets; `places` are where leafs are already.
 
     A node has one leaf of a network. Where several EdgeNetworks of one network select it, the oldest has it; of equally
     old ones the first by name. `rivals` may hold those of other networks, which are none, and `edge` itself.
@@ -41,9 +51,9 @@ def assign(edge: EdgeNetwork, rivals: Iterable[EdgeNetwork], nodes: Iterable[Obj
     elders = sorted((r for r in rivals if r.network == edge.network and _age(r) < _age(edge)), key=_age)
     mine, conflicts = [], {}
     for node in nodes:
-        if selects(edge, node):
-            name = node["metadata"]["name"]
-            holder = next((elder.name for elder in elders if selects(elder, node)), None)
+        name = node["metadata"]["name"]
+        if selects(edge, node, there=(edge.name, name) in places):
+            holder = next((e.name for e in elders if selects(e, node, there=(e.name, name) in places)), None)
             if holder is None:
                 mine.append(name)
             else:
@@ -51,16 +61,27 @@ def assign(edge: EdgeNetwork, rivals: Iterable[EdgeNetwork], nodes: Iterable[Obj
     return Assignment(tuple(sorted(mine)), dict(sorted(conflicts.items())))
 
 
-def selects(edge: EdgeNetwork, node: Object) -> bool:
-    """Whether the leafs of the EdgeNetwork may run on the node, by its labels and taints."""
+def selects(edge: EdgeNetwork, node: Object, *, there: bool = False) -> bool:
+    """Whether a leaf of the EdgeNetwork may run on the node, by its labels and taints; one that is already `there`
+    stays when the node is closed to new pods."""
     labels = node["metadata"].get("labels") or {}
     if any(labels.get(key) != value for key, value in edge.node_selector.items()):
         return False
+    forbidding = ("NoExecute",) if there else ("NoExecute", "NoSchedule")
     tolerations = (*edge.tolerations, *_OF_DAEMON_SETS)
     return all(
-        taint.get("effect") == "PreferNoSchedule" or any(each.tolerates(taint) for each in tolerations)
+        any(each.tolerates(taint) for each in tolerations)
         for taint in (node.get("spec") or {}).get("taints") or ()
+        if taint.get("effect") in forbidding
     )
+
+
+def place_of(pod: Object | None) -> Place | None:
+    """Where a leaf's pod is; None when it is nowhere yet, or on its way out."""
+    if pod is None or "deletionTimestamp" in pod["metadata"]:
+        return None
+    edge, node = pod["metadata"]["labels"].get(names.LABEL_EDGE_NETWORK), (pod.get("spec") or {}).get("nodeName")
+    return (edge, node) if edge and node else None
 
 
 def decides_about_leafs(old: Object | None, new: Object | None) -> bool:

@@ -12,7 +12,7 @@ from edgefarm import names
 from edgefarm.api.edge_network import EdgeNetwork
 from edgefarm.api.network import Limits
 from reconciler.desired import edge_conditions
-from reconciler.desired.edge_network import NodeState, assign, decides_about_leafs, facts, observe, selects
+from reconciler.desired.edge_network import NodeState, assign, decides_about_leafs, facts, observe, place_of, selects
 from reconciler.desired.resources import FoundNetwork
 from reconciler.desired.round_trip import has_moved, write_round_trip
 from reconciler.ports import LeafOnHub, LeafView, Object
@@ -67,7 +67,14 @@ def leaf(node: str, rtt: float = 0.012, network: str = "foo") -> LeafOnHub:
         ({"tolerations": [{"operator": "Exists"}]}, {}, [taint("a"), taint("b", effect="NoExecute")], True),
         # What the pods of every DaemonSet tolerate: a node that is away keeps its leaf.
         ({}, {}, [taint("node.kubernetes.io/unreachable", effect="NoExecute")], True),
-        ({}, {}, [taint("node.kubernetes.io/unreachable")], False),
+        ({}, {}, [taint("node.kubernetes.io/unreachable")], True),
+        (
+            {},
+            {},
+            [taint("node.kubernetes.io/not-ready"), taint("node.kubernetes.io/not-ready", effect="NoExecute")],
+            True,
+        ),
+        ({}, {}, [taint("node.kubernetes.io/out-of-service", effect="NoExecute")], False),
         ({}, {}, [taint("node.kubernetes.io/unschedulable")], True),
     ],
 )
@@ -75,6 +82,36 @@ def test_nodes_are_selected_as_for_the_pods_of_a_daemon_set(
     spec: dict[str, Any], labels: dict[str, str], taints: list[dict[str, str]], selected: bool
 ) -> None:
     assert selects(edge(**spec), node("n1", *taints, **labels)) is selected
+
+
+def test_a_leaf_that_is_there_stays_when_its_node_is_closed_to_new_pods() -> None:
+    closed, cleared = node("n1", taint("dedicated")), node("n1", taint("dedicated", effect="NoExecute"))
+    assert assign(edge(), [], [closed], {("plant", "n1")}).nodes == ("n1",)
+    assert assign(edge(), [], [closed], {("other", "n1"), ("plant", "n2")}).nodes == ()
+    assert assign(edge(), [], [cleared], {("plant", "n1")}).nodes == ()
+    # Nor is it handed to a younger one that may start leafs there.
+    older, younger = edge("older", older_by=1), edge("younger", tolerations=[{"operator": "Exists"}])
+    assert assign(younger, [older], [closed], {("older", "n1")}).conflicts == {"n1": "older"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "place"),
+    [
+        (None, None),
+        ({"metadata": {"labels": {names.LABEL_EDGE_NETWORK: "plant"}}, "spec": {}}, None),
+        ({"metadata": {"labels": {}}, "spec": {"nodeName": "n1"}}, None),
+        ({"metadata": {"labels": {names.LABEL_EDGE_NETWORK: "plant"}}, "spec": {"nodeName": "n1"}}, ("plant", "n1")),
+        (
+            {
+                "metadata": {"labels": {names.LABEL_EDGE_NETWORK: "plant"}, "deletionTimestamp": "now"},
+                "spec": {"nodeName": "n1"},
+            },
+            None,
+        ),
+    ],
+)
+def test_a_leaf_is_where_its_pod_is_bound_to(pod: Object | None, place: tuple[str, str] | None) -> None:
+    assert place_of(pod) == place
 
 
 def test_of_two_edge_networks_of_a_network_the_older_keeps_a_node_and_the_younger_is_told() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -377,11 +377,21 @@ async def running(world: World, folder: Path) -> AsyncIterator[Reconciler]:
 
 
 def _is_connected(url: str) -> bool:
-    """Whether anybody here has a connection to this server that is not closed."""
+    """Whether we have a connection to this server that is not closed; others may, such as a real API server itself."""
     port = f":{int(url.rpartition(':')[2]):04X}"
     connections = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
     established, close_wait = "01", "08"
-    return any(entry[2].endswith(port) and entry[3] in (established, close_wait) for entry in connections)
+    there = {entry[9] for entry in connections if entry[2].endswith(port) and entry[3] in (established, close_wait)}
+    return bool(there & set(_own_sockets()))
+
+
+def _own_sockets() -> Iterator[str]:
+    """Inodes of this process's sockets."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            target = os.readlink(descriptor)
+            if target.startswith("socket:["):
+                yield target.removeprefix("socket:[").removesuffix("]")
 
 
 async def install_definitions(kube: KubeClient, definitions: list[Object]) -> None:
