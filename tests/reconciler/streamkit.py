@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from edgefarm import names
 from edgefarm.errors import DomainUnreachable
+from edgefarm.vault import Vault
 from reconciler.adapters.jetstream import JetStreamPool
 from reconciler.context import Key
 from reconciler.ports import EDGE_NETWORK, POD, STREAM, Object
+from reconciler.users import network_user
+from reconciler.vault_session import VaultSession
 from tests.leafkit import Leaf
 from tests.natskit import Connection, Credentials
 from tests.reconciler.conftest import Site
@@ -90,7 +95,12 @@ class Streams:
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": f"leaf-{self.node(name)}", "namespace": NAMESPACE, "labels": labels},
-            "spec": {"nodeName": self.node(name), "containers": [{"name": "nats", "image": "nats"}]},
+            "spec": {
+                "nodeName": self.node(name),
+                "serviceAccountName": names.leaf_workload(edge),
+                "terminationGracePeriodSeconds": 0,  # there is no kubelet that would confirm its end
+                "containers": [{"name": "nats", "image": "nats"}],
+            },
         }
         await self.site.reconciler.kube.create(POD, body)
 
@@ -138,6 +148,26 @@ class Streams:
         finally:
             gate.fail_at = None
             self.site.reconciler.restart()
+
+    async def settle(self) -> None:
+        """Pass until all Streams have been seen on all nodes whose leafs run.
+
+        A changed edge stream changes what leafs may receive, and the hub has them connect again for that.
+        """
+        await self.until(self._is_settled, "all running leafs seen by all Streams")
+
+    async def _is_settled(self) -> bool:
+        await self.site.reconciler.converge()
+        await self.site.reconciler.see_leafs()
+        running = {self.domain(name) for name, leaf in self.leafs.items() if leaf.process is not None}
+        away = {
+            entry["domain"]
+            for stream in (await self.site.reconciler.kube.list(STREAM))[0]
+            if (stream.get("status") or {}).get("network") == self.site.network
+            for entry in stream["status"]["locations"]
+            if entry["state"] == "Unreachable"
+        }
+        return not running & away and not self.site.reconciler.woken
 
     async def sweep(self, domain: str) -> None:
         """One pass that sweeps a domain."""
@@ -222,3 +252,22 @@ class Streams:
             if edge["spec"]["network"] == self.site.network:
                 await kube.delete(EDGE_NETWORK, NAMESPACE, edge["metadata"]["name"])
         await self.pool.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(site: Site, work: Path) -> AsyncIterator[Streams]:
+    """A network with storage and a Policy `sensor`, and a JetStream client for looking."""
+    await site.make_network(limits=LIMITS)
+    await site.make_policy("sensor", allowpub=["readings.>", "other.>"], allowsub=["readings.>", "other.>"])
+    await site.reconciler.converge()
+    session = VaultSession(Vault(site.world.admin.settings), work / "vault-token")
+
+    async def login(network: str) -> tuple[str, str]:
+        return await network_user(session, network, datetime.now(UTC))
+
+    streams = Streams(site, JetStreamPool([site.world.hub.url], login, ca_bundle=site.world.authority.pem), work)
+    try:
+        yield streams
+    finally:
+        await streams.close()
+        await session.close()

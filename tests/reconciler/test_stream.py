@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,10 @@ import pytest
 
 from edgefarm import names
 from edgefarm.errors import NatsUnavailable
-from edgefarm.vault import Vault
-from reconciler.adapters.jetstream import JetStreamPool
 from reconciler.configuration import StreamsConfiguration
 from reconciler.ports import NETWORK, STREAM
-from reconciler.users import network_user
-from reconciler.vault_session import VaultSession
 from tests.reconciler.conftest import Site
-from tests.reconciler.streamkit import LIMITS, Streams
+from tests.reconciler.streamkit import LIMITS, Streams, opened
 
 SECOND = 10**9
 DAY = 86_400 * SECOND
@@ -28,20 +23,8 @@ DAY = 86_400 * SECOND
 
 @pytest.fixture
 async def streams(site: Site, work: Path) -> AsyncIterator[Streams]:
-    """A network with storage and a Policy, and a JetStream client for looking."""
-    await site.make_network(limits=LIMITS)
-    await site.make_policy("sensor", allowpub=["readings.>", "other.>"], allowsub=["readings.>"])
-    await site.reconciler.converge()
-    session = VaultSession(Vault(site.world.admin.settings), work / "vault-token")
-
-    async def login(network: str) -> tuple[str, str]:
-        return await network_user(session, network, datetime.now(UTC))
-
-    pool = JetStreamPool([site.world.hub.url], login, ca_bundle=site.world.authority.pem)
-    made = Streams(site, pool, work)
-    yield made
-    await made.close()
-    await session.close()
+    async with opened(site, work) as made:
+        yield made
 
 
 async def test_a_stream_is_made_with_every_field_of_its_config(streams: Streams) -> None:
