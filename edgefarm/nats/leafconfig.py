@@ -22,6 +22,7 @@ ACCOUNT_TTL: Final = "876000h"
 #: Bytes of the largest message; the server's own default, so that hub and leafs agree.
 MAX_PAYLOAD: Final = 1024 * 1024
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_METADATA: Final = re.compile(r"[a-z-]{1,64}")
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 
 
@@ -109,6 +110,9 @@ def _check(server: LeafServer) -> None:
     for port in (server.client_port, server.monitor_port):
         if not 0 < port < 65536:
             raise ValueError(f"{port} is not a port")
+    for name in server.metadata:
+        if not _METADATA.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be a name in metadata: lower-case letters and '-' can")
     for size in (server.storage.file_bytes, server.storage.memory_bytes):
         if not 0 <= size < 2**63:
             raise ValueError(f"{size} is not a number of bytes that JetStream can have")
@@ -132,7 +136,7 @@ def _listener_tls(tls: ListenerTls | None) -> list[str]:
 def _metadata(metadata: Mapping[str, str]) -> list[str]:
     if not metadata:
         return []
-    lines = [f"  {quoted(name)}: {quoted(value)}" for name, value in sorted(metadata.items())]
+    lines = [f"  {name}: {quoted(value)}" for name, value in sorted(metadata.items())]
     return ["\n".join(["server_metadata {", *lines, "}"])]
 
 
