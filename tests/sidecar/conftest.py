@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 from edgefarm.nats.claims import ScopedKey
 from edgefarm.nats.templates import PermissionTemplate
 from edgefarm.vault import KubernetesAuth, Vault, VaultSettings, VaultSetup
+from localcluster.daprd import write_launcher
+from localcluster.process import free_port
 from localcluster.stack import Authority, OpenBao
 from reconciler.adapters.nats import SystemClient
 from tests.natskit import Hub, LocalAccount, LocalOperator
+from tests.sidecar.leaf import Leaf
 from tests.sidecar.world import NETWORK, SidecarPod, World
 from tests.vault.reviewer import TokenReviewer
 
@@ -89,3 +93,33 @@ async def make_pod(world: World, work: Path) -> AsyncIterator[Callable[..., Side
 
     yield make
     await asyncio.gather(*(asyncio.to_thread(pod.stop) for pod in pods if pod.process is not None))
+
+
+@pytest.fixture
+async def leaf(world: World, work: Path) -> AsyncIterator[Leaf]:
+    """A running leaf; the accounts of the world are pushed to it, too."""
+    server = Hub.start(work / "leaf", Authority.create(work / "leaf-pki"), world.hub.operator)
+    system = SystemClient(server.urls, server.operator.system_credentials, ca_bundle=server.authority.pem)
+    world.also.append(system)
+    await world.push()
+    yield Leaf(server)
+    await system.close()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def daprd(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program to run."""
+    return os.environ.get("EDGEFARM_DAPRD") or str(write_launcher(tmp_path_factory.mktemp("daprd")))
+
+
+@pytest.fixture
+def make_dapr_pod(make_pod: Callable[..., SidecarPod], daprd: str) -> Callable[..., SidecarPod]:
+    """Makes pods in mode dapr on free ports."""
+
+    def make(service_account: str, *, start: bool = True, **environment: str) -> SidecarPod:
+        ports = {"EDGEFARM_DAPR_HTTP_PORT": str(free_port()), "EDGEFARM_DAPR_GRPC_PORT": str(free_port())}
+        settings = {"EDGEFARM_MODE": "dapr", "EDGEFARM_DAPRD": daprd, **ports, **environment}
+        return make_pod(service_account, start=start, **settings)
+
+    return make

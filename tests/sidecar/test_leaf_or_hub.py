@@ -5,57 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nats
-import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from localcluster.process import free_port
 from localcluster.stack import Authority
-from reconciler.adapters.nats import SystemClient
-from tests.natskit import Connection, Hub, eventually
+from tests.natskit import eventually
+from tests.sidecar.leaf import QUICK, SUBJECT, Leaf, changes, route
 from tests.sidecar.world import SidecarPod, World
 
 MakePod = Callable[..., SidecarPod]
-SUBJECT = "n"
-#: A leaf is taken again soon, and looked for often.
-QUICK = {"EDGEFARM_ROUTE_STEADY_SECONDS": "2", "EDGEFARM_ROUTE_SEARCH_SECONDS": "2"}
-
-
-@dataclass
-class Leaf:
-    """A server with an authority of its own that knows the account, and what arrives at it and at the hub."""
-
-    server: Hub
-    received: dict[str, list[int]] = field(default_factory=lambda: {"leaf": [], "hub": []})
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """What the access document says of it."""
-        return {"leaf": [self.server.url], "leafCa": self.server.authority.pem}
-
-    def kill(self) -> None:
-        self.server.servers["hub-0"].process.signal(signal.SIGKILL)
-        self.server.servers["hub-0"].process.wait(5)
-
-    def start(self) -> None:
-        self.server.start_server("hub-0")
-
-
-@pytest.fixture
-async def leaf(world: World, work: Path) -> AsyncIterator[Leaf]:
-    """A running leaf; the accounts of the world are pushed to it, too."""
-    server = Hub.start(work / "leaf", Authority.create(work / "leaf-pki"), world.hub.operator)
-    system = SystemClient(server.urls, server.operator.system_credentials, ca_bundle=server.authority.pem)
-    world.also.append(system)
-    yield Leaf(server)
-    await system.close()
-    server.stop()
 
 
 async def relayed(world: World, make_pod: MakePod, leaf: Leaf, **environment: str) -> tuple[SidecarPod, str]:
@@ -79,37 +42,9 @@ async def application(pod: SidecarPod, url: str) -> Client:
     )
 
 
-def route(pod: SidecarPod) -> str:
-    """The route as the metrics tell it."""
-    lines = pod.get("/metrics").body.splitlines()
-    chosen = [line for line in lines if line.startswith("edgefarm_sidecar_route{") and line.endswith(" 1")]
-    return chosen[0].split('"')[1] if chosen else ""
-
-
-def changes(pod: SidecarPod) -> int:
-    [line] = [
-        line for line in pod.get("/metrics").body.splitlines() if "route_changes_total " in line and "#" not in line
-    ]
-    return int(line.rpartition(" ")[2])
-
-
-async def listen(world: World, leaf: Leaf, place: str) -> Connection:
-    """Note down what arrives at one of the servers."""
-    hub = place == "hub"
-    url, authority = (world.hub.url, world.authority) if hub else (leaf.server.url, leaf.server.authority)
-    connection = await Connection.open(url, authority, world.account.user("administrator"))
-
-    async def keep(message: Any) -> None:
-        leaf.received[place].append(int(message.data))
-
-    await connection.client.subscribe(f"{SUBJECT}.>", cb=keep)
-    await connection.client.flush()
-    return connection
-
-
 async def test_a_pod_with_a_leaf_on_its_node_uses_it_and_says_so(world: World, make_pod: MakePod, leaf: Leaf) -> None:
     pod, url = await relayed(world, make_pod, leaf)
-    async with await listen(world, leaf, "leaf"):
+    async with await leaf.listen(world, "leaf"):
         client = await application(pod, url)
         await client.publish(f"{SUBJECT}.a", b"1")
         await eventually(lambda: leaf.received["leaf"] == [1], "arrived at the leaf")
@@ -123,17 +58,17 @@ async def test_a_leaf_that_dies_is_left_for_the_hub_and_taken_again_and_nothing_
 ) -> None:
     pod, url = await relayed(world, make_pod, leaf)
     acknowledged: list[int] = []
-    async with await listen(world, leaf, "hub"):
-        at_leaf = await listen(world, leaf, "leaf")
+    async with await leaf.listen(world, "hub"):
+        at_leaf = await leaf.listen(world, "leaf")
         client = await application(pod, url)
         publisher = asyncio.create_task(_publish(client, acknowledged))
         await eventually(lambda: len(leaf.received["leaf"]) > 20, "at the leaf")
-        await asyncio.to_thread(leaf.kill)
+        await leaf.kill()
         await at_leaf.client.close()
         await eventually(lambda: len(leaf.received["hub"]) > 20, "at the hub", 5)
         assert (route(pod), changes(pod)) == ("hub", 1)
-        await asyncio.to_thread(leaf.start)
-        async with await listen(world, leaf, "leaf"):
+        await leaf.start()
+        async with await leaf.listen(world, "leaf"):
             before = len(leaf.received["leaf"])
             await eventually(lambda: len(leaf.received["leaf"]) > before + 20, "at the leaf again", 15)
             assert (route(pod), changes(pod)) == ("leaf", 2)
@@ -179,14 +114,14 @@ async def test_while_the_hub_is_away_the_leaf_is_kept_and_taken_at_once(
     hub = f"tls://127.0.0.1:{free_port()}"
     account = world.service_account()
     await world.grant(account, (f"{SUBJECT}.>",), **leaf.document, hub=[hub])
-    await asyncio.to_thread(leaf.kill)
+    await leaf.kill()
     port = str(free_port())
     pod = make_pod(account, EDGEFARM_NATS_PORT=port, EDGEFARM_ROUTE_STEADY_SECONDS="300")
     await pod.until_ready()
     assert route(pod) == "hub"
     connecting = asyncio.create_task(_connect(pod, f"nats://127.0.0.1:{port}"))
     await eventually(lambda: "which cannot be used" in pod.get("/readyz").body, "said", 10)
-    await asyncio.to_thread(leaf.start)
+    await leaf.start()
     client = await asyncio.wait_for(connecting, 30)
     assert route(pod) == "leaf"
     await client.close()
@@ -213,7 +148,7 @@ async def test_after_a_reboot_without_uplink_a_pod_gets_going_at_the_leaf_with_w
     pod.environment["EDGEFARM_VAULT_ADDR"] = f"https://127.0.0.1:{free_port()}"
     pod.start()
     await pod.until_ready(5)
-    async with await listen(world, leaf, "leaf"):
+    async with await leaf.listen(world, "leaf"):
         client = await application(pod, url)
         await client.publish(f"{SUBJECT}.a", b"7")
         await eventually(lambda: leaf.received["leaf"] == [7], "arrived")
@@ -282,7 +217,7 @@ async def test_an_application_that_has_a_connection_left_is_waited_for_at_the_en
     world: World, make_pod: MakePod, leaf: Leaf
 ) -> None:
     pod, url = await relayed(world, make_pod, leaf)
-    async with await listen(world, leaf, "leaf"):
+    async with await leaf.listen(world, "leaf"):
         client = await application(pod, url)
         pod.running.signal(signal.SIGTERM)
         for number in range(5):

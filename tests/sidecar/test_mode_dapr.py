@@ -15,32 +15,12 @@ from typing import Any
 import pytest
 from nats.js.api import StreamConfig
 
-from localcluster.daprd import write_launcher
-from localcluster.process import free_port
 from sidecar.connections import established
 from tests.natskit import eventually
 from tests.sidecar.application import Application, publish
 from tests.sidecar.world import JETSTREAM, SidecarPod, World
 
 MakePod = Callable[..., SidecarPod]
-
-
-@pytest.fixture(scope="session")
-def daprd(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The program to run."""
-    return os.environ.get("EDGEFARM_DAPRD") or str(write_launcher(tmp_path_factory.mktemp("daprd")))
-
-
-@pytest.fixture
-def make_dapr_pod(make_pod: MakePod, daprd: str) -> MakePod:
-    """Makes pods in mode dapr on free ports."""
-
-    def make(service_account: str, *, start: bool = True, **environment: str) -> SidecarPod:
-        ports = {"EDGEFARM_DAPR_HTTP_PORT": str(free_port()), "EDGEFARM_DAPR_GRPC_PORT": str(free_port())}
-        settings = {"EDGEFARM_MODE": "dapr", "EDGEFARM_DAPRD": daprd, **ports, **environment}
-        return make_pod(service_account, start=start, **settings)
-
-    return make
 
 
 @pytest.fixture
