@@ -71,7 +71,8 @@ async def _run(story: Story[D], arguments: argparse.Namespace) -> int:
         await _tell(story, folder, report, keep=arguments.keep)
     except (CheckFailed, EdgefarmError, StartError, OSError, TimeoutError) as error:
         report.close()
-        print(f"\nThe demo failed: {error}\nLogs and data are kept in {folder}", file=sys.stderr)
+        print(f"\nThe demo failed: {str(error) or type(error).__name__}", file=sys.stderr)
+        print(f"Logs and data are kept in {folder}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:
         _remove(folder, arguments)

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nats.aio.client import Client as NatsClient
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from edgefarm import names
+from edgefarm.nats import jwt
 from localcluster.client import NODES, PODS, Json
 from localcluster.demo.credentials import connection, credentials_of
 from localcluster.demo.observer import EDGE_NETWORKS, STREAMS, Observer
@@ -142,7 +144,8 @@ async def readings_in(client: NatsClient, stream: str) -> dict[str, list[int]]:
     """All readings of a stream in its order: node to numbers."""
     left = await messages_in(client, stream)
     found: dict[str, list[int]] = {}
-    subscription = await client.jetstream().pull_subscribe("sensor.>", stream=stream)
+    config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+    subscription = await client.jetstream().pull_subscribe("sensor.>", stream=stream, config=config)
     while left:
         batch = await subscription.fetch(min(left, 1000), timeout=10)
         for message in batch:
@@ -153,7 +156,7 @@ async def readings_in(client: NatsClient, stream: str) -> dict[str, list[int]]:
 
 
 def _users(page: Json) -> set[str]:
-    return {str(found.get("name_tag") or found.get("name") or "") for found in page["connections"]}
+    return {str(jwt.decode(found["jwt"])["name"]) for found in page["connections"] if "jwt" in found}
 
 
 async def _get_json(url: str, *, post: bool = False) -> Json:
