@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 
 from edgefarm import names
 from edgefarm.errors import NatsUnavailable
-from reconciler.configuration import StreamsConfiguration
 from reconciler.ports import NETWORK, STREAM
 from tests.reconciler.conftest import Site
 from tests.reconciler.streamkit import LIMITS, Streams, opened
@@ -358,19 +356,16 @@ async def test_while_nats_is_away_a_stream_says_so_and_keeps_its_numbers(streams
     assert (await streams.condition())[0] == "True"
 
 
-async def test_without_a_configuration_a_stream_waits_and_for_another_driver_it_is_nobodys_business(
-    streams: Streams,
-) -> None:
+async def test_without_a_configuration_a_stream_waits(streams: Streams) -> None:
     reconciler = streams.site.reconciler
     configuration, reconciler.configuration = reconciler.configuration, None
     await streams.make()
     await streams.once()
     assert (await streams.condition())[:2] == ("False", "WaitingForConfiguration")
-    assert configuration is not None
-    reconciler.configuration = replace(configuration, streams=StreamsConfiguration("nack"))
-    assert await streams.writes() == []
-    await streams.sweep("main")
     assert await streams.info() is None
+    reconciler.configuration = configuration
+    await streams.once()
+    assert (await streams.condition())[0] == "True"
 
 
 async def test_what_lost_its_finalizer_is_swept_and_nothing_else(streams: Streams) -> None:
