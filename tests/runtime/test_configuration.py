@@ -92,7 +92,11 @@ def test_everything_can_be_said(authority: Authority) -> None:
         ({"webhook": {"issueCertificate": "yes"}}, "webhook.issueCertificate", "true or false"),
         ({"webhook": {"hosts": ["not a host"]}}, "webhook.hosts[0]", "neither a DNS name nor"),
         ({"resync": 5}, "resync", "is not a duration"),
-        ({"unknown": {}}, "unknown", "not known; known here: credentials, keys, nats, resync, vault, webhook"),
+        (
+            {"unknown": {}},
+            "unknown",
+            "not known; known here: credentials, keys, leaf, nats, resync, streams, vault, webhook",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_what_to_write(change: dict[str, Any], field: str, sentence: str) -> None:

@@ -17,8 +17,9 @@ from edgefarm.nats import jwt
 from edgefarm.vault import Vault
 from localcluster.stack import Authority, NatsServer
 from reconciler.configuration import Configuration, parse_configuration
-from reconciler.connections import Connections, system_user
+from reconciler.connections import Connections
 from reconciler.metrics import Metrics
+from reconciler.users import system_user
 from reconciler.vault_session import VaultSession
 from tests.runtime.conftest import BootstrappedVault
 from tests.runtime.fakes import LOG

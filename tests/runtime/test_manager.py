@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from reconciler.context import Key, Registration, Result, Watch
 from reconciler.informers import Informers
 from reconciler.manager import Manager
 from reconciler.metrics import Metrics
-from reconciler.ports import CONFIGMAP, Object
+from reconciler.ports import CONFIGMAP, LeafOnHub, Object
 from reconciler.queue import Backoff, WorkQueue
 from tests.runtime.fakes import LOG, FakeKube, configmap, eventually
 
@@ -251,3 +251,18 @@ def test_two_controllers_of_one_name_are_refused(controller: Recording) -> None:
     manager = Manager(Informers(kube, log=LOG), queue, resync=lambda: HOUR, metrics=metrics, log=LOG)
     with pytest.raises(ValueError, match="two controllers"):
         manager.register([controller.registration(), controller.registration()])
+
+
+async def test_leafs_that_come_and_go_wake_the_roots_they_concern_whatever_another_mapper_does(world: World) -> None:
+    broken, recording = Recording("broken"), Recording()
+
+    def fail(_: Sequence[LeafOnHub]) -> Iterable[Key]:
+        raise ValueError("a bug")
+
+    await world.start(
+        Registration(broken, [], leafs=fail),
+        Registration(recording, [], leafs=lambda leafs: [Key("recording", "", leaf.name) for leaf in leafs]),
+    )
+    world.manager.leafs_changed([LeafOnHub("A", "net-n1", 0.01, "N.1", listening=True)])
+    await eventually(lambda: recording.passes == [Key("recording", "", "net-n1")])
+    assert not broken.passes
