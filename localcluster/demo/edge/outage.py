@@ -59,7 +59,7 @@ class OutageDemo(EdgeDemo):
         await eventually("leaf and station were started again", lambda: self._rebooted(counts), within=60)
         await eventually("the station is back at its leaf", lambda: self._connected_again(), within=60)
         page = await self.plant.at_leaf(LOST, "jsz?streams=1&accounts=1")
-        held = sum(_messages_by_stream(page, "READINGS"))
+        held = sum(messages_by_stream(page, "READINGS"))
         if held < self.stored[LOST]:
             raise CheckFailed(f"after the reboot the leaf holds {held} of {self.stored[LOST]} readings")
         return f"killed and started again without uplink: {held} readings are still there, credentials still work"
@@ -241,7 +241,8 @@ def _restarts(pod: Json) -> int:
     )
 
 
-def _messages_by_stream(page: Any, stream: str) -> list[int]:
+def messages_by_stream(page: Any, stream: str) -> list[int]:
+    """How many messages the streams of this name hold, in a server's page `jsz?streams=1&accounts=1`."""
     return [
         int(found["state"]["messages"])
         for account in page.get("account_details", ())

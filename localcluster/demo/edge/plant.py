@@ -82,7 +82,7 @@ class Plant:
         leafs = await self.leafs()
         if node not in leafs:
             raise CheckFailed(f"there is no leaf on {node}")
-        return await _get_json(f"http://{leafs[node]['status']['podIP']}:{_MONITOR}/{page}")
+        return await get_json(f"http://{leafs[node]['status']['podIP']}:{_MONITOR}/{page}")
 
     async def clients_at_leaf(self, node: str) -> set[str]:
         """Names of the pods (`namespace/name`) that are connected to the node's leaf."""
@@ -90,7 +90,7 @@ class Plant:
 
     async def clients_at_hub(self) -> set[str]:
         """Names of the pods that are connected to the main NATS."""
-        return _users(await _get_json(f"{self.platform.nats.monitor}/connz?auth=1&limit=1000"))
+        return _users(await get_json(f"{self.platform.nats.monitor}/connz?auth=1&limit=1000"))
 
     # -- stations ----------------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class Plant:
     async def ask_station(self, node: str, path: str = "/", *, post: bool = False) -> Json:
         """What the station answers."""
         pod = await self.station(node)
-        return await _get_json(f"http://{pod['status']['podIP']}:{_STATION}{path}", post=post)
+        return await get_json(f"http://{pod['status']['podIP']}:{_STATION}{path}", post=post)
 
     async def publish(self, node: str, count: int) -> int:
         """Have the station store so many readings; how many it has stored since its start."""
@@ -159,7 +159,8 @@ def _users(page: Json) -> set[str]:
     return {str(jwt.decode(found["jwt"])["name"]) for found in page["connections"] if "jwt" in found}
 
 
-async def _get_json(url: str, *, post: bool = False) -> Json:
+async def get_json(url: str, *, post: bool = False) -> Json:
+    """What a station or a server's monitoring answers."""
     def get() -> Json:
         request = urllib.request.Request(url, method="POST" if post else "GET")
         with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
