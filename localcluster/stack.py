@@ -123,7 +123,8 @@ class NatsServer:
         folder.mkdir(parents=True, exist_ok=True)
         port, monitor = port or free_port(host), free_port(host)
         certificate, key = authority.issue(f"nats-{name}", [host, "localhost", UPLINK_HOST])
-        tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}'
+        # Seconds for the handshake: the default of 2 is too short for busy machines and for bad uplinks.
+        tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}", timeout: 10 }}'
         leafs = "" if leaf_port is None else f"{host}:{leaf_port or free_port(host)}"
         config = folder / f"{name}.conf"
         config.write_text(
