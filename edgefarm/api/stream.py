@@ -151,11 +151,12 @@ def _age(value: Any) -> timedelta:
     return age
 
 
-def _limit(description: str, most: int) -> schema.Schema:
+def _limit(description: str, most: int | None = None) -> schema.Schema:
+    """Without `most` it is the type's own, which must not be written: API servers read it inexactly and refuse all."""
     return schema.integer(
         f"{description} -1 (default): unlimited.",
         minimum=-1,
-        maximum=most,
+        **({} if most is None else {"maximum": most}),
         **{"x-kubernetes-validations": [{"rule": "self != 0", "message": "must not be 0: write -1 for unlimited"}]},
     )
 
@@ -168,8 +169,8 @@ _CONFIG: Final = schema.obj(
             "consumers, workqueue until one has processed it.",
             enum=list(_RETENTIONS),
         ),
-        "maxMsgsPerSubject": _limit("Messages kept of each subject.", MAX_INT64),
-        "maxMsgs": _limit("Messages kept.", MAX_INT64),
+        "maxMsgsPerSubject": _limit("Messages kept of each subject."),
+        "maxMsgs": _limit("Messages kept."),
         "maxBytes": {
             "description": "Bytes kept, as a number or a quantity such as 500Mi. -1 (default): unlimited.",
             "anyOf": [{"type": "integer"}, {"type": "string"}],

@@ -33,6 +33,7 @@ def test_the_smallest_configuration_has_sensible_defaults() -> None:
     assert configuration.credentials.lifetime == timedelta(days=30)
     assert configuration.keys.overlap == timedelta(days=31)
     assert configuration.webhook.issue_certificate
+    assert (configuration.streams.driver, configuration.streams.replicas) == ("native", 1)
     assert configuration.resync == timedelta(minutes=10)
 
 
@@ -59,6 +60,7 @@ def test_everything_can_be_said(authority: Authority) -> None:
             "credentials": {"renewEvery": "10s", "lifetime": "15s"},
             "keys": {"rotateEvery": "1m", "overlap": "16s"},
             "webhook": {"issueCertificate": False, "hosts": ["127.0.0.1", "0:0:0:0:0:0:0:1", "webhook.example"]},
+            "streams": {"driver": "nack", "replicas": 3},
             "resync": "30s",
         }
     )
@@ -67,6 +69,7 @@ def test_everything_can_be_said(authority: Authority) -> None:
     assert configuration.nats.client_urls == ("tls://two:4222",)
     assert configuration.credentials.renew_every == timedelta(seconds=10)
     assert configuration.webhook.hosts == ("127.0.0.1", "::1", "webhook.example")
+    assert (configuration.streams.driver, configuration.streams.replicas) == ("nack", 3)
     assert configuration.resync == timedelta(seconds=30)
 
 
@@ -91,6 +94,8 @@ def test_everything_can_be_said(authority: Authority) -> None:
         ({"keys": {"overlap": "0s"}}, "keys.overlap", "longer than zero"),
         ({"webhook": {"issueCertificate": "yes"}}, "webhook.issueCertificate", "true or false"),
         ({"webhook": {"hosts": ["not a host"]}}, "webhook.hosts[0]", "neither a DNS name nor"),
+        ({"streams": {"replicas": 6}}, "streams.replicas", "must be a whole number from 1 to 5"),
+        ({"streams": {"driver": "own"}}, "streams.driver", "write native or nack"),
         ({"resync": 5}, "resync", "is not a duration"),
         (
             {"unknown": {}},
