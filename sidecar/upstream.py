@@ -101,8 +101,10 @@ class Dialler:
             raise DialError(Reach.REFUSES, sentence) from error
         except ValueError as error:
             raise DialError(Reach.REFUSES, f"{url} cannot be used: {error}") from error
-        except (ConnectionError, ssl.SSLError) as error:
+        except ConnectionError as error:
             raise DialError(Reach.REFUSES, f"{url} refuses the connection: {_reason(error)}") from error
+        except ssl.SSLError as error:  # after a silence also that we guessed wrongly who begins: no reason to leave
+            raise DialError(Reach.SILENT, f"{url} does not speak TLS: {_reason(error)}") from error
         except OSError as error:  # also what a resolver says, or a missing route
             raise DialError(Reach.SILENT, f"{url} does not answer: {_reason(error)}") from error
 

@@ -15,8 +15,8 @@ import pytest
 
 from localcluster.process import free_port
 from localcluster.stack import Authority
-from sidecar.route import Place
-from sidecar.upstream import Trouble, Upstream
+from sidecar.route import Place, Reach
+from sidecar.upstream import Dialler, Trouble, Upstream
 from tests.sidecar.relaykit import RawClient, RunningRelay, Server, within
 
 
@@ -237,6 +237,21 @@ async def test_a_server_that_wants_tls_first_is_found_out(authority: Authority, 
     relay = RunningRelay.start(server.upstream(authority.pem, Place.LEAF))
     with RawClient(relay.port) as client:
         assert client.info()["server_name"] == "first"
+    server.stop()
+
+
+def test_a_server_that_was_too_busy_to_answer_is_not_taken_for_one_that_refuses(
+    authority: Authority, work: Path
+) -> None:
+    server = Server.start(work, "busy", _tls(authority, "busy"), scheme="tls")
+    dialler, upstream = Dialler(), server.upstream(authority.pem, Place.LEAF)
+    server.process.signal(signal.SIGSTOP)
+    answers = [dialler.attempt(upstream, None)]
+    server.process.signal(signal.SIGCONT)
+    answers += [
+        dialler.attempt(upstream, None) for _ in range(2)
+    ]  # the first one takes it for one that wants TLS first
+    assert [answer.reach for answer in answers] == [Reach.SILENT, Reach.SILENT, Reach.WORKS]
     server.stop()
 
 

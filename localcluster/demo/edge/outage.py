@@ -37,11 +37,11 @@ class OutageDemo(EdgeDemo):
     async def the_uplink_is_cut(self) -> str:
         """All TCP connections of one node's pods to the hub and to Vault end; the node goes on by itself."""
         await self._admit_visitor()
+        await eventually(f"the station on {LOST} is at its leaf", lambda: self._at_leaf(LOST), within=60)
         await self.plant.cut(LOST)
         await eventually("the status says that the leaf is away", self._is_away, within=60)
         before = (await self.plant.ask_station(LOST))["heard"]
-        await self.plant.ask_station(LOST, "/say", post=True)
-        heard = await eventually("publish and subscribe go on", lambda: self._heard_more(before), within=10)
+        heard = await eventually("publish and subscribe go on", lambda: self._heard_more(before), within=30)
         return f"{LOST} is away; on the node itself messages still arrive ({heard} on local.{LOST})"
 
     async def readings_are_stored(self) -> str:
@@ -67,14 +67,14 @@ class OutageDemo(EdgeDemo):
     async def a_new_pod_says_what_it_lacks(self) -> str:
         """A pod that was never here before cannot prove itself to Vault; it says so."""
         pod = await self._start_pod("newcomer", "station")
-        sentence = await eventually("the sidecar says why", lambda: self._waits_for_vault(pod), within=30)
+        sentence = await eventually("the sidecar says why", lambda: self._waits_for_vault(pod), within=60)
         await self.plant.kube.delete(PODS, "newcomer", "line")
         return f"its sidecar says: {sentence}"
 
     async def a_policy_is_deleted_meanwhile(self) -> str:
         """A Policy goes while the node is away: its pod there cannot know, and goes on locally."""
         await self.plant.kube.delete(POLICIES, _VISITOR, "line")
-        await eventually("the Policy is gone from the account", self._is_revoked, within=20)
+        await eventually("the Policy is gone from the account", self._is_revoked, within=60)
         if not await self._visitor_at_leaf():
             raise CheckFailed("the visitor's connection to the leaf ended, although nobody could tell the leaf")
         return f"Policy {_VISITOR} deleted; the hub refuses its credentials, the leaf cannot know yet"
@@ -149,6 +149,7 @@ class OutageDemo(EdgeDemo):
 
     async def _heard_more(self, before: dict[str, int]) -> int | None:
         subject = f"local.{LOST}"
+        await self.plant.ask_station(LOST, "/say", post=True)
         heard = int((await self.plant.ask_station(LOST))["heard"].get(subject, 0))
         return heard if heard > before.get(subject, 0) else None
 
@@ -187,8 +188,8 @@ class OutageDemo(EdgeDemo):
         await self.plant.kube.apply(
             [_stream("line", "fill-edge", location="edge", subject="local.fill", network=NETWORK)]
         )
-        await eventually("Stream fill-edge is Ready", lambda: self._is_ready("line", "fill-edge"), within=30)
-        await eventually(f"the station on {node} is connected", lambda: self._at_leaf(node), within=30)
+        await eventually("Stream fill-edge is Ready", lambda: self._is_ready("line", "fill-edge"), within=60)
+        await eventually(f"the station on {node} is connected", lambda: self._at_leaf(node), within=60)
         answer = await self.plant.ask_station(node, "/fill", post=True)
         if "refused" not in answer:
             raise CheckFailed(f"the station on {node} got no refusal: {answer}")
@@ -206,7 +207,7 @@ class OutageDemo(EdgeDemo):
                 _stream("control", "fill", location="main", subject="fill", network=_SMALL),
             ]
         )
-        await eventually("Stream fill is Ready", lambda: self._is_ready("control", "fill"), within=30)
+        await eventually("Stream fill is Ready", lambda: self._is_ready("control", "fill"), within=60)
         platform = self.plant.platform
         async with (
             credentials_of(platform, _SMALL, "control", _SMALL) as creds,

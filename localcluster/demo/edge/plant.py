@@ -161,6 +161,7 @@ def _users(page: Json) -> set[str]:
 
 async def get_json(url: str, *, post: bool = False) -> Json:
     """What a station or a server's monitoring answers."""
+
     def get() -> Json:
         request = urllib.request.Request(url, method="POST" if post else "GET")
         with urllib.request.urlopen(request, timeout=_PATIENCE) as response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from nats.aio.client import Client as NatsClient
@@ -61,7 +62,7 @@ class EdgeDemo:
     async def streams_exist_everywhere(self) -> str:
         """All four Streams are Ready; the edge streams exist in each leaf's domain."""
         for namespace, name in _STREAMS:
-            await eventually(f"Stream {name} is Ready", lambda at=(namespace, name): self._is_ready(*at), within=30)  # type: ignore[misc]
+            await eventually(f"Stream {name} is Ready", partial(self._is_ready, namespace, name), within=60)
         edge = await self.plant.locations("line", "readings-edge")
         expected = {names.leaf_domain(NETWORK, node) for node in EDGE_NODES[:2]}
         if edge.keys() != expected:
@@ -72,9 +73,9 @@ class EdgeDemo:
         """A pod on an edge node talks to the leaf of its node, a pod elsewhere to the hub."""
         await self.plant.kube.wait_for(DAEMON_SETS, "station", "line", until=_all_available, timeout=60)
         for node in EDGE_NODES[:2]:
-            await eventually(f"the station on {node} talks to its leaf", lambda node=node: self._at_leaf(node))  # type: ignore[misc]
+            await eventually(f"the station on {node} talks to its leaf", partial(self._at_leaf, node), within=60)
         for node in (EDGE_NODES[2], CLOUD):
-            await eventually(f"the station on {node} talks to the hub", lambda node=node: self._at_hub(node))  # type: ignore[misc]
+            await eventually(f"the station on {node} talks to the hub", partial(self._at_hub, node), within=60)
         return (
             f"stations on {EDGE_NODES[0]} and {EDGE_NODES[1]} at their leafs, the others at the hub; one pod template"
         )
@@ -84,16 +85,16 @@ class EdgeDemo:
         node = EDGE_NODES[2]
         await self.plant.label(node, EDGE)
         await self._leafs_on(EDGE_NODES)
-        await eventually(f"the station on {node} goes to the leaf", lambda: self._at_leaf(node), within=40)
-        await eventually("the stream is there, too", lambda: self._is_ready("line", "readings-edge"), within=30)
-        domains = await eventually("three domains", lambda: self._domains(3), within=30)
+        await eventually(f"the station on {node} goes to the leaf", lambda: self._at_leaf(node), within=90)
+        await eventually("the stream is there, too", lambda: self._is_ready("line", "readings-edge"), within=60)
+        domains = await eventually("three domains", lambda: self._domains(3), within=60)
         await self.plant.label(node, None)
         await self._leafs_on(EDGE_NODES[:2])
-        await eventually(f"the station on {node} goes back to the hub", lambda: self._at_hub(node), within=40)
+        await eventually(f"the station on {node} goes back to the hub", lambda: self._at_hub(node), within=90)
         await self.plant.label(node, EDGE)
         await self._leafs_on(EDGE_NODES)
-        await eventually(f"the station on {node} is at the leaf", lambda: self._at_leaf(node), within=40)
-        await eventually("three domains", lambda: self._domains(3), within=30)
+        await eventually(f"the station on {node} is at the leaf", lambda: self._at_leaf(node), within=90)
+        await eventually("three domains", lambda: self._domains(3), within=60)
         return f"{node}: leaf, stream in {domains} domains, gone, and back; its station went along"
 
     async def streams_are_linked(self) -> str:
