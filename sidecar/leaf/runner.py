@@ -212,6 +212,8 @@ class LeafRunner:
             self._obstacle = f"the configuration of nats-server cannot be written: {error}"
             self._log.problem(self._obstacle, topic="configuration")
             return
+        if wanted != self._wanted:
+            self._upkeep = self._upkeep.renewed()
         self._wanted, self._obstacle = wanted, ""
         self._log.recovered("the configuration is in place", topic="configuration")
 

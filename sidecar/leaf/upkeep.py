@@ -43,6 +43,10 @@ class Upkeep:
         again = self.attempts if change is self.asked else 0
         return replace(self, asked=change, asked_at=now, attempts=again + 1)
 
+    def renewed(self) -> Upkeep:
+        """Another configuration is wanted than before: the server is asked for that one at once."""
+        return replace(self, asked=Change.NONE, attempts=0)
+
     def settled(self) -> Upkeep:
         """The server has the wanted configuration."""
         if self.asked is Change.NONE:

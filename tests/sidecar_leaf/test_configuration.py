@@ -7,7 +7,10 @@ import socket
 import ssl
 import sys
 
+import pytest
+
 from localcluster.process import LocalProcess
+from localcluster.stack import find_program
 from tests.natskit import eventually
 from tests.sidecar_leaf.conftest import MakePod
 from tests.sidecar_leaf.world import MEGABYTE, LeafPod, World
@@ -94,21 +97,38 @@ async def test_what_changed_while_the_sidecar_was_away_is_brought_to_the_server(
     await eventually(lambda: limits(pod)[0] == 30 * MEGABYTE, "larger", 20)
 
 
-async def test_a_process_that_is_not_nats_server_is_never_signalled(world: World, make_pod: MakePod) -> None:
+@pytest.mark.parametrize("kind", ["another program", "another leaf", "a thread of the test", "garbage"])
+async def test_a_process_that_is_not_the_leafs_nats_server_is_never_signalled(
+    world: World, make_pod: MakePod, kind: str
+) -> None:
     edge = await world.edge_network()
     pod = await (await make_pod(edge)).up()
-    program = "import signal, time; signal.signal(signal.SIGHUP, lambda *_: exit(9)); time.sleep(600)"
-    stranger = LocalProcess.start("stranger", [sys.executable, "-c", program], log=pod.folder / "stranger.log")
-    other = await (await make_pod(edge)).up()
+    strangers: list[LocalProcess] = []
+    match kind:
+        case "another program":
+            program = "import signal, time; signal.signal(signal.SIGHUP, lambda *_: exit(9)); time.sleep(600)"
+            strangers.append(LocalProcess.start("x", [sys.executable, "-c", program], log=pod.folder / "stranger.log"))
+        case "another leaf":
+            config = pod.folder / "other" / "leaf.conf"
+            config.parent.mkdir()
+            config.write_text("port: -1\n")
+            command = [find_program("nats-server"), "-c", str(config)]
+            strangers.append(LocalProcess.start("x", command, log=pod.folder / "stranger.log"))
     try:
-        for wrong in (stranger.pid, other.nats.pid if other.nats else 0, os.getpid()):
-            (pod.folder / "config" / "nats.pid").write_text(f"{wrong}")
-            world.write_document(edge, server={"fileStorage": 11 * MEGABYTE})
-            await eventually(lambda wrong=wrong: f"process {wrong} in" in pod.log(), f"{wrong} refused", 30)  # type: ignore[misc]
-            assert "is not the nats-server of this leaf" in pod.log()
-        assert stranger.returncode is None
+        wrong = str(strangers[0].pid if strangers else os.getpid() if kind != "garbage" else "1; rm")
+        (pod.folder / "config" / "nats.pid").write_text(wrong)
+        world.write_document(edge, server={"fileStorage": 11 * MEGABYTE})
+        expected = "holds no process id" if kind == "garbage" else f"process {wrong} in"
+        await eventually(lambda: expected in pod.log(), "refused", 20)
+        assert all(stranger.returncode is None for stranger in strangers)
+        assert limits(pod)[0] == 10 * MEGABYTE
+        assert pod.nats is not None
+        (pod.folder / "config" / "nats.pid").write_text(str(pod.nats.pid))
+        world.write_document(edge, server={"fileStorage": 12 * MEGABYTE})
+        await eventually(lambda: limits(pod)[0] == 12 * MEGABYTE, "reloaded when the process is known", 20)
     finally:
-        stranger.stop()
+        for stranger in strangers:
+            stranger.stop()
 
 
 async def test_a_reload_that_the_server_refuses_is_reported_and_the_leaf_goes_on(

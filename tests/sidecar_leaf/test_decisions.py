@@ -170,6 +170,12 @@ def test_a_restart_does_not_wait_for_a_reload_that_was_asked_before() -> None:
     assert state.ask(Change.RESTART, 0.1).settled().restarts == 1
 
 
+def test_another_configuration_does_not_wait_for_one_that_the_server_did_not_take() -> None:
+    state = Upkeep().ask(Change.RELOAD, 0).ask(Change.RELOAD, FIRST_PATIENCE).renewed()
+    assert not state.overdue
+    assert state.due(Change.RELOAD, FIRST_PATIENCE + 1)
+
+
 def test_nothing_is_due_when_nothing_changed() -> None:
     assert not Upkeep().due(Change.NONE, 1e9)
 

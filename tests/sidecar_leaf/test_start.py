@@ -141,7 +141,7 @@ async def test_a_full_disk_is_reported_and_what_was_there_stays(world: World, ma
         pytest.skip("mounting a small file system needs root")
     pod = await make_pod(await world.edge_network(renewEverySeconds=1))
     pod.data.mkdir()
-    await run("mount", "-t", "tmpfs", "-o", "size=64k", "leaf-test", str(pod.data))
+    await run("mount", "-t", "tmpfs", "-o", "size=512k", "leaf-test", str(pod.data))
     try:
         await pod.up()
         filler = pod.data / "filler"
