@@ -110,8 +110,11 @@ class NackStreams:
         command = [str(self.real), "--control-loop", "--crd-connect", "--namespace", NAMESPACE]
         command += ["--kubeconfig", str(api.kubeconfig), "--sync-interval", "2s"]
         command += ["--cache-dir", str(self.work / "nack"), "--health-probe-bind-address", "127.0.0.1:0"]
-        process = LocalProcess.start("nack", command, log=self.work / "nack.log")
+        log = self.work / "nack.log"
+        process = LocalProcess.start("nack", command, log=log)
         try:
+            # It listens on port 8080 of all addresses for its metrics, and ends where that is taken.
+            process.wait_until(lambda: "Starting workers" in log.read_text(), "working")
             yield
         finally:
             process.stop()
