@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefarm.nats.claims import AccountLimits, PermissionTemplate
+from edgefarm.nats.claims import AccountLimits
 from edgefarm.nats.jetstream_rights import StoredSubjects, consumer_rights
 from edgefarm.nats.subjects import covers, intersection, overlaps
+from edgefarm.nats.templates import PermissionTemplate
 from reconciler.adapters.nats import SystemClient
 from tests.natskit import Connection, Hub, LocalAccount
 
