@@ -103,6 +103,10 @@ class Directory:
         """All EdgeNetworks that name this network, whatever their state."""
         return list(self._context.store(EDGE_NETWORK, namespace=self.namespace).by_index(_BY_NETWORK, network))
 
+    def has_edges(self, network: str) -> bool:
+        """Whether an EdgeNetwork that stays names this network, perhaps one with mistakes."""
+        return any("deletionTimestamp" not in edge["metadata"] for edge in self.edge_networks_of(network))
+
     def edge_nodes_of(self, network: str) -> set[str]:
         """Nodes that the network's EdgeNetworks were seen to select."""
         return set().union(*map(selected_nodes, self.edge_networks_of(network)))

@@ -96,7 +96,7 @@ class NetworkController:
         self, obj: Object, network: Network, members: list[MemberPolicy], configuration: Configuration
     ) -> Result:
         obj = await self._add_finalizer(obj)
-        has_leafs = bool(configuration.nats.leaf_urls and self._directory.edge_networks_of(network.name))
+        has_leafs = bool(configuration.nats.leaf_urls and self._directory.has_edges(network.name))
         entry = await self._leafs.ensure(obj) if has_leafs else FoundEntry()
         around = self._cluster.around(network, members, entry.entry)
         plan = plan_network(network, around, configuration, self._context.clock())
