@@ -41,7 +41,7 @@ class OutageDemo(EdgeDemo):
         await self.plant.cut(LOST)
         await eventually("the status says that the leaf is away", self._is_away, within=60)
         before = (await self.plant.ask_station(LOST))["heard"]
-        heard = await eventually("publish and subscribe go on", lambda: self._heard_more(before), within=30)
+        heard = await eventually("publish and subscribe go on", lambda: self._heard_more(LOST, before), within=30)
         return f"{LOST} is away; on the node itself messages still arrive ({heard} on local.{LOST})"
 
     async def readings_are_stored(self) -> str:
@@ -147,10 +147,10 @@ class OutageDemo(EdgeDemo):
     async def _is_away(self) -> bool:
         return not (await self.plant.nodes_in_status())[LOST]["connected"]
 
-    async def _heard_more(self, before: dict[str, int]) -> int | None:
-        subject = f"local.{LOST}"
-        await self.plant.ask_station(LOST, "/say", post=True)
-        heard = int((await self.plant.ask_station(LOST))["heard"].get(subject, 0))
+    async def _heard_more(self, node: str, before: dict[str, int]) -> int | None:
+        subject = f"local.{node}"
+        await self.plant.ask_station(node, "/say", post=True)
+        heard = int((await self.plant.ask_station(node))["heard"].get(subject, 0))
         return heard if heard > before.get(subject, 0) else None
 
     async def _rebooted(self, counts: tuple[int, int]) -> bool:
@@ -190,6 +190,10 @@ class OutageDemo(EdgeDemo):
         )
         await eventually("Stream fill-edge is Ready", lambda: self._is_ready("line", "fill-edge"), within=60)
         await eventually(f"the station on {node} is connected", lambda: self._at_leaf(node), within=60)
+        return await eventually(f"a stream on {node} is full", lambda: self._refusal(node), within=60)
+
+    async def _refusal(self, node: str) -> str:
+        """Fill the node's small stream up; a connection that broke meanwhile is no refusal."""
         answer = await self.plant.ask_station(node, "/fill", post=True)
         if "refused" not in answer:
             raise CheckFailed(f"the station on {node} got no refusal: {answer}")

@@ -27,7 +27,7 @@ EDGE: Final = "floor"
 _MONITOR: Final = 8222
 _STATION: Final = 8080
 #: Seconds; storing ten thousand readings is one request to a station.
-_PATIENCE: Final = 60
+_PATIENCE: Final = 180
 
 
 @dataclass
