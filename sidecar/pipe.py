@@ -15,10 +15,6 @@ from typing import Final
 
 #: Bytes read at once; also the most that is kept per direction.
 CHUNK: Final = 1 << 16
-#: A TLS record holds no more: after a shorter read there is most likely nothing left.
-_RECORD: Final = 1 << 14
-#: Reads in a row from one side before others have their turn.
-_BURST: Final = 8
 #: Seconds to deliver what is left after one side has ended.
 LINGER: Final = 5.0
 _WOULD_BLOCK: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -31,30 +27,23 @@ class Flow:
         self.source = source
         self.sink = sink
         self.rewrite = rewrite
+        #: TLS hands out one record at a time, however much is there.
+        self._in_records = isinstance(source, ssl.SSLSocket)
         self.pending = b""
         self.ended = False  # nothing more will be read
         self.discarding = False  # nothing more can be delivered; reading goes on, so that the source sees no error
         self.finished = False  # the sink was told the end
 
     def pump(self, buffer: memoryview) -> bool:
-        """Move what can be moved; return whether the source ended by this."""
-        for _ in range(_BURST):
-            if self.pending or self.ended:
-                return False
-            try:
-                size = self.source.recv_into(buffer)
-            except _WOULD_BLOCK:
-                return False
-            except OSError:
-                size = 0
-            if size == 0:
-                self.end()
-                return True
-            if not self.discarding:
-                self._pass(buffer[:size])
-            if size < _RECORD:
-                return False
-        return False
+        """Move what is there, a buffer full at most; return whether the source ended by this."""
+        if self.pending or self.ended:
+            return False
+        size, ended = self._fill(buffer)
+        if size and not self.discarding:
+            self._pass(buffer[:size])
+        if ended:
+            self.end()
+        return ended
 
     def flush(self) -> None:
         """Send on what the sink did not take before."""
@@ -72,6 +61,23 @@ class Flow:
     def give_up(self) -> None:
         """Deliver nothing any more."""
         self.pending, self.discarding = b"", True
+
+    def _fill(self, buffer: memoryview) -> tuple[int, bool]:
+        """Read until the source has no more or the buffer is full; return also whether the source has ended."""
+        size = 0
+        while size < len(buffer):
+            try:
+                read = self.source.recv_into(buffer[size:])
+            except _WOULD_BLOCK:
+                break
+            except OSError:
+                read = 0
+            if read == 0:
+                return size, True
+            size += read
+            if not self._in_records:
+                break
+        return size, False
 
     def _pass(self, data: memoryview) -> None:
         if self.rewrite is None:

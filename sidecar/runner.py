@@ -28,12 +28,12 @@ from sidecar.router import Router
 from sidecar.settings import Settings
 from sidecar.steps import Steps
 from sidecar.store import CredentialStore
-from sidecar.supervisor import Supervisor
 from sidecar.vault import VaultClient
 
-if TYPE_CHECKING:  # no mode needs both
+if TYPE_CHECKING:  # no mode needs all of them
     from sidecar.dapr import Daprd
     from sidecar.relay import Relay
+    from sidecar.supervisor import Supervisor
 
 #: The longest wait for an event; also how late a clock that was set back is noticed.
 _LONGEST_WAIT: Final = 30.0
@@ -82,6 +82,8 @@ class Runner:
     def _make_supervisor(self, daprd: Daprd | None) -> Supervisor | None:
         if daprd is None:
             return None
+        from sidecar.supervisor import Supervisor
+
         return Supervisor(daprd, self._settings.dapr, self._submit, self._refused, self._log)
 
     def run(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from localcluster.daprd.resources import InitError, JetStreamMetadata
 
 #: Seconds for an acknowledgement or an API answer, as in nats.go.
 _TIMEOUT: Final = 5.0
+_CLOSE_TIMEOUT: Final = 1.0
 #: nats.go's defaults: after so many attempts, this many seconds apart, the connection closes for good.
 _RECONNECTS: Final = 60
 _RECONNECT_WAIT: Final = 2.0
@@ -101,13 +103,14 @@ class JetStream:
         """Drain and close; messages that were not acknowledged come again."""
         for task in self._tasks:
             task.cancel()
-        if not self._client.is_connected:
-            await self._client.close()
-            return
-        try:
-            await asyncio.wait_for(self._client.drain(), _TIMEOUT)
-        except (nats.errors.Error, TimeoutError, OSError):
-            await self._client.close()
+        if self._client.is_connected:
+            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+                await asyncio.wait_for(self._client.drain(), _TIMEOUT)
+                return
+        closing = asyncio.create_task(self._client.close())
+        # nats-py may wait for ever for the end of a connection that it has lost, at more than one place.
+        while not (await asyncio.wait([closing], timeout=_CLOSE_TIMEOUT))[0]:
+            closing.cancel()
 
     async def _create_consumer(self, stream: str, config: Mapping[str, Any]) -> str:
         durable = config.get("durable_name")

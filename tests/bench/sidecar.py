@@ -21,7 +21,7 @@ from pathlib import Path
 from edgefarm import names
 from edgefarm.nats.templates import PermissionTemplate
 from edgefarm.vault import KubernetesAuth, Vault, VaultSettings, VaultSetup
-from localcluster.process import LocalProcess
+from localcluster.process import LocalProcess, free_port
 from localcluster.stack import Authority, OpenBao, find_program
 from reconciler.adapters.nats import SystemClient
 from tests.natskit import Hub, LocalOperator
@@ -68,7 +68,7 @@ async def _bench(folder: Path, runs: int) -> None:
         await world.grant(_ACCOUNT, ("sensor.>",))
         ours, agents = [], []
         for number in range(runs + 1):
-            pod = world.pod(folder / f"pod-{number}", _ACCOUNT)
+            pod = world.pod(folder / f"pod-{number}", _ACCOUNT, EDGEFARM_NATS_PORT=str(free_port()))
             ours.append(await asyncio.to_thread(_run_sidecar, pod))
             async with await pod.connect(hub.url):  # usable, not only there
                 pass
