@@ -25,6 +25,7 @@ class LeafFigures:
     current: bool
     reloads: int
     restarts: int
+    written: bool
 
 
 def render(figures: LeafFigures) -> str:
@@ -54,6 +55,9 @@ def render(figures: LeafFigures) -> str:
         "leaf_configuration_reloads_total", "counter", "Changed configurations reloaded.", [({}, figures.reloads)]
     )
     lines += family(
-        "leaf_restarts_total", "counter", "Times nats-server had to be restarted for one.", [({}, figures.restarts)]
+        "leaf_restarts_total", "counter", "Times nats-server had to be restarted.", [({}, figures.restarts)]
+    )
+    lines += family(
+        "leaf_storage_written", "gauge", "0 when JetStream no longer writes to a stream.", [({}, int(figures.written))]
     )
     return "\n".join(lines) + "\n"

@@ -25,6 +25,7 @@ from sidecar import metrics, session
 from sidecar.health import Page
 from sidecar.leaf.configuration import Change, change_to, server_of
 from sidecar.leaf.credentials import LeafCredentials
+from sidecar.leaf.disk import Disk
 from sidecar.leaf.metrics import LeafFigures, render
 from sidecar.leaf.server import Seen, look, read_certificate, tell
 from sidecar.leaf.settings import LeafSettings
@@ -64,6 +65,7 @@ class LeafRunner:
         self._obstacle = ""  # why there is no configuration, or not the newest one
         self._connected: frozenset[str] = frozenset()
         self._current = False
+        self._disk = Disk()
         self._upkeep = Upkeep()
         self._connecting = Connecting()
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -222,10 +224,12 @@ class LeafRunner:
             self._certificate = seen.certificate or self._certificate
             self._configure()
         self._connected = seen.connected or frozenset()
+        self._mind_disk(seen.disk)
         if self._wanted is None or self._credentials is None:
             return
         if seen.metadata is not None:
-            self._keep_up(change_to(self._wanted, seen.metadata))
+            change = change_to(self._wanted, seen.metadata)
+            self._keep_up(Change.RESTART if seen.disk.calls_for_restart else change)
         if seen.connected is not None:
             self._mind_uplink(self._credentials, seen.connected, reachable=seen.hub_reachable)
 
@@ -250,6 +254,13 @@ class LeafRunner:
         else:
             self._log.info("nats-server is told", change=change.value)
 
+    def _mind_disk(self, disk: Disk) -> None:
+        self._disk = disk
+        if disk.failure:
+            self._log.problem(f"{_NOT_WRITTEN}: {disk.failure}", topic="disk")
+        else:
+            self._log.recovered("all streams are written", topic="disk")
+
     def _mind_uplink(self, credentials: LeafCredentials, connected: frozenset[str], *, reachable: bool) -> None:
         """Get new credentials when the hub seems to refuse ours: it never says so, it only ends the connection."""
         up = {credentials.account, credentials.system_account} <= connected
@@ -273,6 +284,8 @@ class LeafRunner:
         remarks = ["the configuration is in place", self._obstacle]
         if self._upkeep.overdue:
             remarks.append(_NOT_FOLLOWED)
+        if self._disk.failure:
+            remarks.append(f"{_NOT_WRITTEN} until there is room on the node's disk ({self._disk.failure})")
         if self._overdue() and self._credentials is not None:
             reason = problem.message if problem else "not done yet"
             remarks.append(
@@ -307,10 +320,12 @@ class LeafRunner:
             current=self._current,
             reloads=self._upkeep.reloads,
             restarts=self._upkeep.restarts,
+            written=not self._disk.failure,
         )
 
 
 _NOT_FOLLOWED: Final = "nats-server has not taken over its new configuration"
+_NOT_WRITTEN: Final = "JetStream no longer writes to a stream"
 
 
 def _read(path: os.PathLike[str]) -> bytes | None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from sidecar.health import fetch
+from sidecar.leaf.disk import Disk, look_at_disk
 from sidecar.leaf.settings import ServerSettings
 
 _PROC: Final = Path("/proc")
@@ -34,6 +35,7 @@ class Seen:
     connected: frozenset[str] | None
     hub_reachable: bool
     certificate: bytes | None
+    disk: Disk
 
 
 def look(server: ServerSettings, hub: tuple[str, ...]) -> Seen:
@@ -46,6 +48,7 @@ def look(server: ServerSettings, hub: tuple[str, ...]) -> Seen:
         connected=connected,
         hub_reachable=not missing or any(map(_reachable, hub)),
         certificate=read_certificate(server),
+        disk=look_at_disk(server),
     )
 
 
