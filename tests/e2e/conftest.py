@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest_asyncio
 from localcluster.daprd import write_launcher
 from localcluster.kubernetes import KUBECONFIG_VARIABLE
 from localcluster.platform import Platform, PlatformOptions
-from tests.e2e.given import GivenCluster
+from tests.e2e.given import installed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     reason = f"the demo may be killed and then leaves its objects behind: unset {KUBECONFIG_VARIABLE}"
     for item in items:
-        if item.path == Path(__file__).parent / "test_demo.py":
+        if item.path.name in ("test_demo.py", "test_edge_demo.py"):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -38,13 +37,5 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
         keys={"rotateEvery": "90d", "overlap": "2h"},
         resync="5s",
     )
-    async with AsyncExitStack() as stack:
-        given = None
-        if kubeconfig := os.environ.get(KUBECONFIG_VARIABLE):
-            given = await GivenCluster.take(Path(kubeconfig))
-            stack.push_async_callback(given.remove_installation)
-        running = await stack.enter_async_context(Platform(folder, options))
-        await running.start()
+    async with installed(folder, options) as running:
         yield running
-        if given is not None:
-            await given.remove_tenants()

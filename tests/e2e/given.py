@@ -1,9 +1,12 @@
-"""The cluster of EDGEFARM_TEST_KUBECONFIG: whether the product can be installed there, and its removal afterwards."""
+"""Platforms for tests; on the cluster of EDGEFARM_TEST_KUBECONFIG only where that can be, and removed afterwards."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,15 +19,17 @@ from localcluster.client import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, NODES, 
 from localcluster.connection import Connection
 from localcluster.demo.observer import NETWORKS
 from localcluster.kubernetes import KUBECONFIG_VARIABLE
+from localcluster.platform import Platform, PlatformOptions
 
 _LEASES: Final = Resource("coordination.k8s.io/v1", "leases")
 _RBAC: Final = "rbac.authorization.k8s.io/v1"
+_PLURALS: Final = ("networks", "policies", "edgenetworks", "streams")
 #: What the manifests of the platform make outside of namespaces.
 _INSTALLED: Final = (
     (Resource("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"), (names.WEBHOOK_CONFIGURATION,)),
     (Resource(_RBAC, "clusterrolebindings"), ("network-controller", "vault-reviewer")),
     (Resource(_RBAC, "clusterroles"), ("network-controller",)),
-    (CUSTOM_RESOURCE_DEFINITIONS, tuple(f"{plural}.{names.GROUP}" for plural in ("networks", "policies"))),
+    (CUSTOM_RESOURCE_DEFINITIONS, tuple(f"{plural}.{names.GROUP}" for plural in _PLURALS)),
 )
 
 
@@ -79,6 +84,21 @@ class GivenCluster:
             for node in (await kube.list(NODES))[0]:  # there was none before
                 with contextlib.suppress(KubernetesRefused):
                     await kube.delete(NODES, node["metadata"]["name"])
+
+
+@asynccontextmanager
+async def installed(folder: Path, options: PlatformOptions) -> AsyncIterator[Platform]:
+    """A running platform on an API server of its own, or on the given cluster, from which it is removed afterwards."""
+    async with AsyncExitStack() as stack:
+        given = None
+        if kubeconfig := os.environ.get(KUBECONFIG_VARIABLE):
+            given = await GivenCluster.take(Path(kubeconfig))
+            stack.push_async_callback(given.remove_installation)
+        running = await stack.enter_async_context(Platform(folder, options))
+        await running.start()
+        yield running
+        if given is not None:
+            await given.remove_tenants()
 
 
 def _skip(why: str) -> None:
