@@ -122,7 +122,7 @@ def test_the_component_is_yaml_whatever_its_values_hold(awkward: str) -> None:
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "a.e30.c", "a.W10.c"])
 def test_a_token_that_is_none_is_named_as_the_cause_of_a_refusal(token: str) -> None:
-    assert "holds no service account token" in explain(POD, "aud", token, VaultRefused("HTTP 403", 403), 0)
+    assert "holds no service account token" in explain(POD, "aud", token, VaultRefused("HTTP 403", 403), 0, "no grant")
 
 
 def _sidecar(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
