@@ -90,7 +90,7 @@ class Site(OutageDemo):
         async def is_so() -> bool:
             pods, _ = await kube.list(PODS, namespace, labels=f"app={_CONTROLLER}")
             deployment = await kube.get(DEPLOYMENTS, _CONTROLLER, namespace)
-            return len(pods) == replicas == deployment["status"].get("readyReplicas", 0)
+            return bool(len(pods) == replicas == deployment["status"].get("readyReplicas", 0))
 
         await eventually(f"there are {replicas} reconcilers", is_so, within=PATIENCE)
 

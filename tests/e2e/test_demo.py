@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 MARK = "EDGEFARM_TEST_RUN"
 
 
-def start(folder: Path, mark: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "localcluster.demo", "--json", "--data-dir", str(folder)]
+def start(folder: Path, mark: str, demo: str = "localcluster.demo") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", demo, "--json", "--data-dir", str(folder)]
     return subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, MARK: mark}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
