@@ -105,6 +105,7 @@ class Connection:
                 f"NATS accepts messages of {self._client.max_payload} bytes, not of {len(payload)}."
             ) from error
         except nats.errors.Error as error:
+            self.lost = True  # before the client itself says so, which may be after the next request
             raise ConnectionLostError from error
         finally:
             del self._waiting[reply]

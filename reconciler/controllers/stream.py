@@ -17,7 +17,7 @@ from reconciler.controllers.directory import Directory
 from reconciler.controllers.nack_accounts import NackAccounts
 from reconciler.controllers.nack_driver import NackDriver
 from reconciler.controllers.stream_domains import StreamDomains
-from reconciler.controllers.stream_leafs import LeafPods, is_ready, leaf_domains
+from reconciler.controllers.stream_leafs import COMING_SOON, LeafPods, is_ready, leaf_domains
 from reconciler.desired import streams_status
 from reconciler.desired.conditions import status_with
 from reconciler.desired.resources import FoundEdgeNetwork, FoundNetwork, FoundStream
@@ -83,32 +83,38 @@ class StreamController:
             if found.deleting:
                 await self._delete(obj, found, configuration)
                 return Result()
-            written = await self._bring_about(obj, found, configuration)
+            soon = await self._bring_about(obj, found, configuration)
         except EdgefarmError as error:
             await self._report_failure(error, obj, deleting=found.deleting)
             raise
-        pace = _FRESH if written or key not in self._paces else min(self._paces[key] * 2, _STALE)
+        pace = soon or (min(self._paces[key] * 2, _STALE) if key in self._paces else _FRESH)
         self._paces[key] = pace
         return Result(min(pace, configuration.resync))
 
-    async def _bring_about(self, obj: Object, found: FoundStream, configuration: Configuration) -> bool:
-        """Whether anything was written to the status."""
+    async def _bring_about(self, obj: Object, found: FoundStream, configuration: Configuration) -> timedelta | None:
+        """When to look again; None when nothing is going on."""
         status = obj.get("status") or {}
         verdict = self._directory.stream_verdict(found)
         exists = bool(status.get("name"))
         if verdict.network is None or found.stream is None:
-            return await self._write(obj, streams_status.conditions_outside(verdict, exists=exists))
+            await self._write(obj, streams_status.conditions_outside(verdict, exists=exists))
+            return None
         # Planned before, perhaps, with another finalizer or status; what matters to the plan is the same.
         plan = replace(self._plan(verdict.network, found), stream=found.stream)
         refusal = streams_status.moved(self._still_valid(status), found.stream, verdict.network) or plan.refusal
         if refusal is not None:
-            return await self._write(obj, streams_status.conditions_refused(refusal, exists=exists))
+            await self._write(obj, streams_status.conditions_refused(refusal, exists=exists))
+            return None
         obj = await self._add_finalizer(obj)
         domains = self._domains(verdict.network, configuration)
         left = self._left(verdict.network, plan, status)
         settled = await domains.converge(plan, left, configuration.streams.replicas)
         facts = streams_status.facts(verdict.network, found.stream, settled, self._still_valid(status))
-        return await self._write(obj, streams_status.conditions_settled(settled), facts)
+        written = await self._write(obj, streams_status.conditions_settled(settled), facts)
+        away = [each.place.domain for each in settled if each.state == "Unreachable"]
+        if any(map(self._leafs.is_connected, away)):
+            return COMING_SOON
+        return _FRESH if written else None
 
     def _domains(self, network: str, configuration: Configuration) -> StreamDomains:
         """The network's streams, in the hands of the configured driver."""

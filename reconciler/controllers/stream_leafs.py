@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from edgefarm import names
@@ -11,6 +12,8 @@ from reconciler.context import Context, Mapper, Store, Watch
 from reconciler.ports import POD, LeafOnHub, Object
 
 _LABELS: Final = f"{names.LABEL_TYPE}={names.TYPE_LEAF}"
+#: When to ask a domain again that does not answer yet, although its leaf is connected.
+COMING_SOON: Final = timedelta(seconds=10)
 _BY_NETWORK: Final = "network"
 _BY_DOMAIN: Final = "leaf-domain"
 
@@ -49,6 +52,10 @@ class LeafPods:
         moved = {leaf.name for leaf in leafs if before.get(leaf.connection) != now.get(leaf.connection)}
         pods = [pod for name in sorted(moved) for pod in self._pods.by_index(_BY_DOMAIN, name)]
         return [domain for pod in pods for domain in leaf_domains(pod)]
+
+    def is_connected(self, domain: str) -> bool:
+        """Whether the hub sees the leaf of a domain, although perhaps not yet its JetStream."""
+        return any(leaf.name == domain for leaf in self._context.leafs().leafs)
 
     @property
     def _pods(self) -> Store:

@@ -12,7 +12,7 @@ from edgefarm.errors import DomainUnreachable
 from reconciler.context import Context, Key, Registration, Result, Watch
 from reconciler.controllers.directory import Directory
 from reconciler.controllers.stream_domains import StreamDomains
-from reconciler.controllers.stream_leafs import LeafDomain, LeafPods, is_ready, leaf_domains
+from reconciler.controllers.stream_leafs import COMING_SOON, LeafDomain, LeafPods, is_ready, leaf_domains
 from reconciler.desired.resources import FoundNetwork
 from reconciler.desired.streams_config import Owner
 from reconciler.ports import STREAM, LeafOnHub, Object
@@ -50,7 +50,7 @@ class StreamSweepController:
                 if observed.owner is not None and not await self._exists(observed.owner):
                     await domains.delete(domain, observed.config["name"])
         except DomainUnreachable:
-            return Result()
+            return Result(COMING_SOON if self._leafs.is_connected(domain) else None)
         return Result()
 
     async def _exists(self, owner: Owner) -> bool:

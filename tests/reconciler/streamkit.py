@@ -160,14 +160,13 @@ class Streams:
         await self.site.reconciler.converge()
         await self.site.reconciler.see_leafs()
         running = {self.domain(name) for name, leaf in self.leafs.items() if leaf.process is not None}
-        away = {
-            entry["domain"]
-            for stream in (await self.site.reconciler.kube.list(STREAM))[0]
-            if (stream.get("status") or {}).get("network") == self.site.network
-            for entry in stream["status"]["locations"]
-            if entry["state"] == "Unreachable"
-        }
-        return not running & away and not self.site.reconciler.woken
+        for stream in (await self.site.reconciler.kube.list(STREAM))[0]:
+            status, metadata = stream.get("status") or {}, stream["metadata"]
+            missed = {entry["domain"] for entry in status.get("locations") or () if entry["state"] == "Unreachable"}
+            if status.get("network") == self.site.network and missed & running:
+                # As a process does after a while, where the leaf is connected but its domain was not there yet.
+                self.site.reconciler.woken.add(Key("stream", metadata["namespace"], metadata["name"]))
+        return not self.site.reconciler.woken
 
     async def sweep(self, domain: str) -> None:
         """One pass that sweeps a domain."""
