@@ -212,6 +212,7 @@ class OutageDemo(EdgeDemo):
             ]
         )
         await eventually("Stream fill is Ready", lambda: self._is_ready("control", "fill"), within=60)
+        await kube.wait_for(SERVICE_ACCOUNTS, _SMALL, "control", until=lambda obj: obj is not None)
         platform = self.plant.platform
         async with (
             credentials_of(platform, _SMALL, "control", _SMALL) as creds,
