@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo demo-edge bench-webhook bench-sidecar bench-reconciler crds lock clean
+.PHONY: help setup check test demo demo-edge bench-webhook bench-sidecar bench-reconciler bench-edge crds lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -45,6 +45,9 @@ bench-sidecar: $(STAMP) ## Sidecar beside bao agent: time to credentials, memory
 N ?= 200
 bench-reconciler: $(STAMP) ## Converge N networks with five policies each beside bare Vault writes (JSON lines)
 	@$(BIN)/python -m tests.bench.reconciler --networks $(N) $(ARGS)
+
+bench-edge: $(STAMP) ## Leafs, streams and outages beside plain nats-servers (JSON lines; ARGS=--help)
+	@$(BIN)/python -m tests.bench.edge $(ARGS)
 
 crds: $(STAMP) ## Write the CRD YAML from edgefarm/api
 	$(BIN)/python charts/write_crds.py

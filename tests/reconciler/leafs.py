@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edgefarm import names
 from edgefarm.nats.leafconfig import LeafServer, ListenerTls, Storage, Uplink
@@ -12,11 +12,20 @@ from edgefarm.vault import Vault
 from localcluster.process import free_port
 from tests.leafkit import Leaf
 from tests.natskit import write_creds
-from tests.reconciler.conftest import Site
-from tests.reconciler.world import sign_user
+from tests.reconciler.world import World, sign_user
 
 
-def leaf_document(site: Site, edge: str) -> dict[str, Any]:
+class Place(Protocol):
+    """A network in a world."""
+
+    @property
+    def network(self) -> str: ...
+
+    @property
+    def world(self) -> World: ...
+
+
+def leaf_document(site: Place, edge: str) -> dict[str, Any]:
     """The access document of an EdgeNetwork's leafs, read by one of them."""
     vault = leaf_login(site, edge)
     try:
@@ -29,7 +38,7 @@ def leaf_document(site: Site, edge: str) -> dict[str, Any]:
         vault.close()
 
 
-def leaf_login(site: Site, edge: str) -> Vault:
+def leaf_login(site: Place, edge: str) -> Vault:
     """Vault as the leafs' service account sees it; to be closed."""
     account, namespace = names.leaf_workload(edge), names.CONTROLLER_NAMESPACE
     vault = Vault(site.world.admin.settings)
@@ -37,7 +46,7 @@ def leaf_login(site: Site, edge: str) -> Vault:
     return vault
 
 
-def make_leaf(site: Site, folder: Path, edge: str, node: str) -> Leaf:
+def make_leaf(site: Place, folder: Path, edge: str, node: str) -> Leaf:
     """A leaf on a node that is not running yet; calling it again is a new login into the same folders."""
     folder.mkdir(parents=True, exist_ok=True)
     document, world = leaf_document(site, edge), site.world
