@@ -27,11 +27,10 @@ from localcluster.platform import PlatformOptions, read_manifests
 from tests.e2e.given import installed
 
 _JETSTREAM: Final = "jsz?streams=1&accounts=1"
-#: Both have a leaf; the node beside them has the control plane, so that they can be cut off and rebooted without it.
+#: Both have a leaf. The reconciler runs on the node beside them, which comes first by name, and outlives their reboots.
 NODES: Final = EDGE_NODES[:2]
 _CLOUD: Final = "cloud"
 _CONTROLLER: Final = "network-controller"
-_STREAMS: Final = (("line", "readings-edge"), ("control", "readings"), ("control", "orders"), ("line", "orders-edge"))
 #: Seconds for what takes a few on an idle machine: builds run on machines with two busy cores.
 PATIENCE: Final = 90.0
 #: Seconds until streams of the hub follow those of a node that returned: NATS looks for them every half minute or so.
@@ -54,9 +53,8 @@ class Site(OutageDemo):
                 if obj["kind"] == "Network" and credentials is not None:
                     obj["spec"]["credentials"] = dict(credentials)
             await self.plant.kube.apply(objects)
-        await self._leafs_on(NODES)
-        for namespace, name in _STREAMS:
-            await eventually(f"Stream {name} is Ready", partial(self._is_ready, namespace, name), within=PATIENCE)
+        await self.leafs_run_where_selected()
+        await self.streams_exist_everywhere()
         for node in NODES:
             await self.until_at_leaf(node)
 
