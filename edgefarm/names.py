@@ -225,8 +225,15 @@ def leaf_domain(network: str, node: str) -> str:
     return domain if len(domain) <= _LONGEST_DOMAIN else f"{domain[: _LONGEST_DOMAIN - 18]}__{_digest(domain, 16)}"
 
 
+def network_of_leaf(domain: str) -> str:
+    """The network that a leaf's domain belongs to: what `leaf_domain` was given."""
+    network, separator, _ = domain.partition("__")
+    # Behind a long name without such a network there may be a digest, which is set off in the same way.
+    return network if separator and "-" in network and len(network) <= _LONGEST_LABEL else domain.partition("-")[0]
+
+
 def leaf_domain_prefix(network: str) -> str:
-    """What the domains of all leafs of a network begin with, and no other domain does."""
+    """What the domains of all leafs of a network begin with. Others may, too: `plant-` and `plant-b__node`."""
     return f"{check_label(network, 'network')}{'__' if '-' in network else '-'}"
 
 

@@ -60,7 +60,7 @@ class NetworkController:
 
     def registration(self) -> Registration:
         """The controller and what wakes it."""
-        triggers = NetworkTriggers(self.name, self._context, self._directory, self._returning)
+        triggers = NetworkTriggers(self.name, self._context, self._directory)
         return Registration(self, triggers.watches(), leafs=triggers.map_leafs)
 
     async def reconcile(self, key: Key) -> Result:
@@ -126,10 +126,11 @@ class NetworkController:
             if _was_in_order(obj, members):
                 for what in converged.mended:
                     self._context.events.warning(obj, _DRIFT, f"{what}: put back")
-        returned = self._returning.since_last_push(settled.converged.account)
+        account = settled.converged.account
+        returned = self._returning.since_last_push(plan.blueprint.name, account)
         if returned:
-            await self._convergence.push_again(settled.converged.account)
-            self._returning.pushed(settled.converged.account, returned)
+            await self._convergence.push_again(account)
+            self._returning.pushed(account, returned)
         return settled
 
     async def _add_finalizer(self, obj: Object) -> Object:

@@ -9,7 +9,6 @@ from reconciler.context import Context, Key, Watch
 from reconciler.controllers.changes import reaches_others, worth_a_look
 from reconciler.controllers.directory import Directory
 from reconciler.controllers.leaf_objects import watch_leaf_objects
-from reconciler.controllers.returning_leafs import ReturningLeafs
 from reconciler.desired.resources import FoundNetwork, named_network, selected_nodes
 from reconciler.ports import NAMESPACE, SERVICE_ACCOUNT, LeafOnHub, Object
 
@@ -17,11 +16,10 @@ from reconciler.ports import NAMESPACE, SERVICE_ACCOUNT, LeafOnHub, Object
 class NetworkTriggers:
     """Mappers to keys of one controller."""
 
-    def __init__(self, controller: str, context: Context, directory: Directory, returning: ReturningLeafs) -> None:
+    def __init__(self, controller: str, context: Context, directory: Directory) -> None:
         self._controller = controller
         self._namespace = context.settings.namespace
         self._directory = directory
-        self._returning = returning
 
     def watches(self) -> list[Watch]:
         """All that matters in the cluster."""
@@ -86,10 +84,9 @@ class NetworkTriggers:
 
     def map_leafs(self, changed: Sequence[LeafOnHub]) -> Iterable[Key]:
         """Networks whose leafs came or went; when anything may have changed, all that have leafs."""
-        accounts = self._returning.accounts_of(changed)
+        concerned = {names.network_of_leaf(leaf.name) for leaf in changed}
         for network in self._directory.networks_with_edges():
-            obj = self._directory.network(network)
-            if obj is not None and (not changed or (obj.get("status") or {}).get("account") in accounts):
+            if not changed or network in concerned:
                 yield self._key(network)
 
     def _rivals(self, network: Object) -> Iterable[Key]:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,40 @@ async def test_a_key_that_was_removed_while_a_leaf_was_away_dies_when_it_returns
     assert not stays.closed.is_set()
     assert await is_refused(edge, leaf.url, sensor)
     await stays.client.close()
+    await client.client.close()
+
+
+async def test_a_removed_key_dies_at_a_leaf_whose_own_credentials_the_hub_refuses_on_return(
+    edge: Site, leaf: Leaf
+) -> None:
+    """While Vault is away, such a leaf gets no other credentials; over the system account it hears all the same."""
+    sensor = edge.world.credentials(edge.network, edge.factory, "sensor")
+    async with await login(edge, leaf.url, sensor):
+        pass
+    await look(edge)
+    edge.world.hub.stop()
+    try:
+        await eventually(lambda: not leaf.connected(), "the uplink is down")
+        client = await login(edge, leaf.url, sensor)
+        leaf.running.signal(signal.SIGSTOP)
+    finally:
+        edge.world.restart_hub()
+    try:
+        await edge.delete(POLICY, "sensor")
+        annotations = {f"{names.PREFIX}revoke-keys-before": datetime.now(UTC).isoformat()}
+        await edge.edit(EDGE_NETWORK, plant(edge), NAMESPACE, metadata={"annotations": annotations})
+        await edge.reconciler.converge()
+    finally:
+        leaf.running.signal(signal.SIGCONT)
+    await eventually(lambda: leaf.connected() == {leaf.server.system_account}, "the hub knows only the system user")
+    returned = time.monotonic()
+    while not client.closed.is_set() and time.monotonic() < returned + DEAD_WITHIN:
+        await edge.reconciler.see_leafs()
+        await edge.reconciler.converge()
+        await asyncio.sleep(0.1)
+    assert client.closed.is_set()
+    assert await edge.account() not in leaf.connected()
+    assert await is_refused(edge, leaf.url, sensor)
     await client.client.close()
 
 

@@ -33,3 +33,11 @@ def test_prefixes_are_prefixes_of_what_they_select() -> None:
     assert names.grant_role("foo", "ns", "sa").startswith(names.grant_role_prefix("foo"))
     assert names.access_document("foo", "ns", "sa").startswith(names.access_document_prefix("foo") + "/")
     assert not names.grant_role("foobar", "ns", "sa").startswith(names.grant_role_prefix("foo"))
+
+
+NODES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?){0,3}", fullmatch=True)
+
+
+@given(LABELS, NODES)
+def test_a_leafs_domain_tells_its_network(network: str, node: str) -> None:
+    assert names.network_of_leaf(names.leaf_domain(network, node)) == network
