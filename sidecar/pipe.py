@@ -15,6 +15,8 @@ from typing import Final
 
 #: Bytes read at once; also the most that is kept per direction.
 CHUNK: Final = 1 << 16
+#: The most that one TLS record holds.
+_RECORD: Final = 1 << 14
 #: Seconds to deliver what is left after one side has ended.
 LINGER: Final = 5.0
 _WOULD_BLOCK: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -27,7 +29,6 @@ class Flow:
         self.source = source
         self.sink = sink
         self.rewrite = rewrite
-        #: TLS hands out one record at a time, however much is there.
         self._in_records = isinstance(source, ssl.SSLSocket)
         self.pending = b""
         self.ended = False  # nothing more will be read
@@ -63,9 +64,13 @@ class Flow:
         self.pending, self.discarding = b"", True
 
     def _fill(self, buffer: memoryview) -> tuple[int, bool]:
-        """Read until the source has no more or the buffer is full; return also whether the source has ended."""
-        size = 0
-        while size < len(buffer):
+        """Read what is there; return also whether the source has ended.
+
+        TLS hands out one record at a time, however much is there. It takes records as a whole off the socket, so there
+        must be room for all of it: nobody is told of a rest that waits inside.
+        """
+        size, needed = 0, _RECORD if self._in_records else 1
+        while len(buffer) - size >= needed:
             try:
                 read = self.source.recv_into(buffer[size:])
             except _WOULD_BLOCK:

@@ -7,13 +7,9 @@ runs `supervisor` (daprd) and `router` (leaf or hub), each of which has a state 
 from __future__ import annotations
 
 import gc
-import os
 import queue
 import signal
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -23,6 +19,7 @@ from edgefarm.errors import InvalidCredential
 from sidecar import metrics, route, router, session, supervision
 from sidecar.credentials import Credentials
 from sidecar.health import Page
+from sidecar.keeper import Keeper, Worker
 from sidecar.log import Log
 from sidecar.router import Router
 from sidecar.settings import Settings
@@ -41,7 +38,6 @@ _LONGEST_WAIT: Final = 30.0
 _RELAY_PATIENCE: Final = 5.0
 
 _Event = session.Event | supervision.Event | router.Event
-_Job = Callable[[], _Event]
 
 
 @dataclass(frozen=True)
@@ -67,14 +63,12 @@ class Runner:
     ) -> None:
         self._settings = settings
         self._once = once
-        self._steps = Steps(settings, vault, store)
         self._store = store
         self._log = log
-        self._timing = session.Timing(settings.refresh_seconds, settings.grant_retry_seconds)
-        self._session = session.State()
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._jobs: queue.SimpleQueue[tuple[_Job, _Event]] = queue.SimpleQueue()
-        self._failures: Counter[str] = Counter()
+        self._worker: Worker[_Event] = Worker(self._inbox.put, log)
+        timing = session.Timing(settings.refresh_seconds, settings.grant_retry_seconds)
+        self._keeper = Keeper(Steps(settings, vault, store), timing, self._worker.submit, self._apply, log)
         self._supervisor = self._make_supervisor(services.daprd)
         used = services != Services()
         self._router = Router(settings, services.relay, self._inbox.put, log) if used else None
@@ -84,15 +78,15 @@ class Runner:
             return None
         from sidecar.supervisor import Supervisor
 
-        return Supervisor(daprd, self._settings.dapr, self._submit, self._refused, self._log)
+        return Supervisor(daprd, self._settings.dapr, self._worker.submit, self._refused, self._log)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit status (1: ended before it had what it was to get once)."""
         self._prepare()
-        threading.Thread(target=self._work, name="vault", daemon=True).start()
-        self._to_session(session.Started(self._load()))
+        self._worker.start()
+        self._keeper.handle(session.Started(self._load()))
         gc.freeze()  # what is alive now stays alive: later collections need not look at it (or touch its pages)
-        while self._session.phase is not session.Phase.STOPPED:
+        while not self._keeper.stopped:
             if self._once and self._readiness()[0]:
                 return 0
             self._next()
@@ -153,16 +147,16 @@ class Runner:
         elif isinstance(event, router.Event):
             self._to_router(event)
         else:
-            self._to_session(event)
+            self._keeper.handle(event)
 
     def _tick(self) -> None:
-        self._to_session(session.Signal.TICK)
+        self._keeper.handle(session.Signal.TICK)
         self._to_router(route.Signal.TICK)
         if self._supervisor is not None:
             self._supervisor.tick()
 
     def _patience(self) -> float:
-        times = [self._session.next_at] if self._session.phase is session.Phase.IDLE else []
+        times = [self._keeper.due_at] if self._keeper.due_at is not None else []
         if self._supervisor is not None and (due_at := self._supervisor.due_at) is not None:
             times.append(due_at)
         waits = [_LONGEST_WAIT, *(max(0.0, moment - time.time()) for moment in times)]
@@ -170,14 +164,6 @@ class Runner:
             waits.append(wait)
         # A little late rather than early: a Tick before its time would only be sent again.
         return min(waits) + 0.001
-
-    def _to_session(self, event: session.Event) -> None:
-        before = self._session
-        moment = session.Moment(time.time(), _jitter(), self._timing)
-        self._session, actions = session.advance(before, event, moment)
-        self._report(event, before)
-        for action in actions:
-            self._perform(action)
 
     def _to_supervisor(self, event: supervision.Event) -> None:
         assert self._supervisor is not None  # its events come from it alone
@@ -196,50 +182,24 @@ class Runner:
     def _child_changed(self) -> None:
         if self._supervisor is not None and self._supervisor.child_changed():
             self._log.info("the application has shut Dapr down: ending")
-            self._to_session(session.Signal.STOP)
+            self._keeper.handle(session.Signal.STOP)
 
     def _refused(self) -> None:
-        self._to_session(session.Signal.REFUSED)
+        self._keeper.handle(session.Signal.REFUSED)
 
-    def _report(self, event: session.Event, before: session.State) -> None:
-        if isinstance(event, session.Failed):
-            self._failures[event.kind.value] += 1
-            if self._session.problem is event:
-                self._log.problem(self._session.sentence(event), kind=event.kind.value)
-        elif before.problem is not None and self._session.problem is None:
-            self._log.recovered("the problem is over")
-        if event is session.Signal.WRITTEN and (held := self._session.held) is not None:
-            self._log.info(
-                "credentials written",
-                policy=held.access.policy,
-                key_version=held.access.key_version,
-                expires_at=held.expires_at,
-                renew_at=round(self._session.renew_at),
-            )
+    # ── what follows from new credentials ───────────────────────────────────────────────────────────────────────────
 
-    # ── actions of the session ──────────────────────────────────────────────────────────────────────────────────────
-
-    def _perform(self, action: session.Action) -> None:
-        match action:
-            case session.Apply(renewed):
-                self._save_ca(renewed.access.leaf_ca)
-                if self._router is not None:
-                    self._router.credentials_changed(renewed)
-                    self._give_daprd()
-            case session.Request.LOGIN:
-                self._submit_step(self._steps.login)
-            case session.Request.READ_ACCESS:
-                self._submit_step(self._steps.read_access)
-            case session.Sign(access):
-                self._submit_step(lambda: self._steps.sign(access))
-            case session.Write(pending):
-                self._submit_step(lambda: self._steps.write(pending))
+    def _apply(self, renewed: Credentials) -> None:
+        self._save_ca(renewed.access.leaf_ca)
+        if self._router is not None:
+            self._router.credentials_changed(renewed)
+            self._give_daprd()
 
     def _give_daprd(self) -> None:
         """Credentials or route are new: daprd may need them."""
-        held, upstream = self._session.held, self._router.upstream if self._router is not None else None
+        held, upstream = self._keeper.state.held, self._router.upstream if self._router is not None else None
         if self._supervisor is not None and held is not None and upstream is not None:
-            self._supervisor.use(held, upstream, self._session.renew_at)
+            self._supervisor.use(held, upstream, self._keeper.state.renew_at)
 
     def _save_ca(self, leaf_ca: str | None) -> None:
         """Write what applications verify NATS against, if that is not the system's roots."""
@@ -250,27 +210,10 @@ class Runner:
         except OSError as error:
             self._log.problem(f"the CA cannot be written: {error}", topic="ca")
 
-    def _submit_step(self, job: Callable[[], session.Event]) -> None:
-        self._submit(job, session.Failed(session.Failure.INVALID, "unexpected failure, see the log"))
-
-    def _submit(self, job: _Job, otherwise: _Event) -> None:
-        """Have a job done by the thread that may wait; `otherwise` is its answer when it fails for a bug of ours."""
-        self._jobs.put((job, otherwise))
-
-    def _work(self) -> None:
-        while True:
-            job, otherwise = self._jobs.get()
-            try:
-                event = job()
-            except Exception as error:  # noqa: BLE001 - the worker's boundary: a bug must not end renewal for ever
-                self._log.failure("unexpected failure", error=repr(error))
-                event = otherwise
-            self._inbox.put(event)
-
     # ── health ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _readiness(self) -> tuple[bool, str]:
-        ready, sentence = self._session.readiness(time.time())
+        ready, sentence = self._keeper.state.readiness(time.time())
         if not ready:
             return False, sentence
         if self._supervisor is not None and not self._supervisor.healthy():
@@ -278,22 +221,17 @@ class Runner:
         return True, sentence if self._router is None else f"{sentence}; {self._router.sentence()}"
 
     def _figures(self) -> metrics.Figures:
-        held = self._session.held
+        held = self._keeper.state.held
         upstream = self._router.upstream if self._router is not None else None
         return metrics.Figures(
             version=__version__,
             mode=self._settings.mode,
             network=self._settings.pod.network,
-            renewals=self._session.renewals,
-            failures=dict(self._failures),
+            renewals=self._keeper.state.renewals,
+            failures=dict(self._keeper.failures),
             expires_at=held.expires_at if held is not None else None,
             ready=self._readiness()[0],
             daprd_restarts=self._supervisor.restarts if self._supervisor is not None else 0,
             route=upstream.place.value if upstream is not None else None,
             route_changes=self._router.changes if self._router is not None else 0,
         )
-
-
-def _jitter() -> float:
-    # Not the random module: it loads hash functions that nothing else here needs.
-    return int.from_bytes(os.urandom(4)) / 2**32

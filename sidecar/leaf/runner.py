@@ -12,8 +12,6 @@ import queue
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Final
@@ -22,7 +20,9 @@ from edgefarm import __version__
 from edgefarm.errors import EdgefarmError, InvalidCredential
 from edgefarm.nats.leafconfig import LeafServer, leaf_config
 from sidecar import metrics, session
+from sidecar.credentials import Credentials
 from sidecar.health import Page
+from sidecar.keeper import Keeper, Worker
 from sidecar.leaf.configuration import Change, change_to, server_of
 from sidecar.leaf.credentials import LeafCredentials
 from sidecar.leaf.disk import Disk
@@ -49,16 +49,23 @@ _SIGNALS: Final = {Change.RELOAD: signal.SIGHUP, Change.RESTART: signal.SIGTERM}
 _Event = session.Event | Seen
 
 
+class _LeafKeeper(Keeper):
+    """What is said to the owner of a pod about its annotations is not for leafs."""
+
+    label = "edge_network"
+
+    def sentence(self, failed: session.Failed) -> str:
+        """What failed, as it is."""
+        return failed.message
+
+
 class LeafRunner:
     """One run of a leaf's sidecar."""
 
     def __init__(self, settings: LeafSettings, vault: VaultClient, log: Log) -> None:
         self._settings = settings
         self._store = LeafStore(settings.server.credentials)
-        self._steps = LeafSteps(settings, vault, self._store)
         self._log = log
-        self._timing = session.Timing(settings.refresh_seconds, settings.grant_retry_seconds)
-        self._session = session.State()
         self._credentials: LeafCredentials | None = None  # also expired ones: the configuration follows from them
         self._certificate: bytes | None = None
         self._wanted: LeafServer | None = None
@@ -69,8 +76,10 @@ class LeafRunner:
         self._upkeep = Upkeep()
         self._connecting = Connecting()
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._jobs: queue.SimpleQueue[Callable[[], session.Event]] = queue.SimpleQueue()
-        self._failures: Counter[str] = Counter()
+        self._worker: Worker[_Event] = Worker(self._inbox.put, log)
+        timing = session.Timing(settings.refresh_seconds, settings.grant_retry_seconds)
+        steps = LeafSteps(settings, vault, self._store)
+        self._keeper = _LeafKeeper(steps, timing, self._worker.submit, self._apply, log)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit status. nats-server goes on."""
@@ -82,11 +91,11 @@ class LeafRunner:
         persisted = self._load()
         if persisted is not None:
             self._use(persisted)
-        threading.Thread(target=self._work, name="vault", daemon=True).start()
+        self._worker.start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        self._to_session(session.Started(persisted))
+        self._keeper.handle(session.Started(persisted))
         gc.freeze()  # what is alive now stays alive: later collections need not look at it (or touch its pages)
-        while self._session.phase is not session.Phase.STOPPED:
+        while not self._keeper.stopped:
             self._next()
         self._log.info("stopped")
         return 0
@@ -122,63 +131,16 @@ class LeafRunner:
         if isinstance(event, Seen):
             self._seen(event)
             # So many looks come that a Tick might not.
-            self._to_session(session.Signal.TICK)
+            self._keeper.handle(session.Signal.TICK)
         else:
-            self._to_session(event)
+            self._keeper.handle(event)
 
     def _patience(self) -> float:
-        if self._session.phase is not session.Phase.IDLE:
+        due_at = self._keeper.due_at
+        if due_at is None:
             return _LONGEST_WAIT
         # A little late rather than early: a Tick before its time would only be sent again.
-        return min(_LONGEST_WAIT, max(0.0, self._session.next_at - time.time()) + 0.001)
-
-    def _to_session(self, event: session.Event) -> None:
-        before = self._session
-        moment = session.Moment(time.time(), int.from_bytes(os.urandom(4)) / 2**32, self._timing)
-        self._session, actions = session.advance(before, event, moment)
-        self._report(event, before)
-        for action in actions:
-            self._perform(action)
-
-    def _report(self, event: session.Event, before: session.State) -> None:
-        if isinstance(event, session.Failed):
-            self._failures[event.kind.value] += 1
-            if self._session.problem is event:
-                self._log.problem(event.message, kind=event.kind.value)
-        elif before.problem is not None and self._session.problem is None:
-            self._log.recovered("the problem is over")
-        if event is session.Signal.WRITTEN and (held := self._session.held) is not None:
-            self._log.info(
-                "credentials written",
-                edge_network=held.access.policy,
-                key_version=held.access.key_version,
-                expires_at=held.expires_at,
-                renew_at=round(self._session.renew_at),
-            )
-
-    def _perform(self, action: session.Action) -> None:
-        match action:
-            case session.Apply(credentials):
-                assert isinstance(credentials, LeafCredentials)  # our steps make no others
-                self._use(credentials)
-            case session.Request.LOGIN:
-                self._jobs.put(self._steps.login)
-            case session.Request.READ_ACCESS:
-                self._jobs.put(self._steps.read_access)
-            case session.Sign(access):
-                self._jobs.put(lambda: self._steps.sign(access))
-            case session.Write(pending):
-                self._jobs.put(lambda: self._steps.write(pending))
-
-    def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            try:
-                event = job()
-            except Exception as error:  # noqa: BLE001 - the worker's boundary: a bug must not end renewal for ever
-                self._log.failure("unexpected failure", error=repr(error))
-                event = session.Failed(session.Failure.INVALID, "unexpected failure, see the log")
-            self._inbox.put(event)
+        return min(_LONGEST_WAIT, max(0.0, due_at - time.time()) + 0.001)
 
     # ── nats-server ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -190,6 +152,10 @@ class LeafRunner:
             except Exception as error:  # noqa: BLE001 - the thread's boundary: it has to go on looking
                 self._log.failure("unexpected failure", error=repr(error))
             time.sleep(LOOK_EVERY)
+
+    def _apply(self, credentials: Credentials) -> None:
+        assert isinstance(credentials, LeafCredentials)  # our steps make no others
+        self._use(credentials)
 
     def _use(self, credentials: LeafCredentials) -> None:
         """These are in force: nats-server reads the files at its next connect, the configuration may change."""
@@ -272,13 +238,13 @@ class LeafRunner:
                 "the hub can be reached, but nats-server is not connected to it: getting new credentials",
                 topic="uplink",
             )
-            self._to_session(session.Signal.REFUSED)
+            self._keeper.handle(session.Signal.REFUSED)
 
     # ── health ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _readiness(self) -> tuple[bool, str]:
         """Whether nats-server can be started, and what there is to say about it."""
-        problem = self._session.problem
+        problem = self._keeper.state.problem
         if self._wanted is None:
             return False, self._obstacle or (problem.message if problem else "waiting for the first credentials")
         remarks = ["the configuration is in place", self._obstacle]
@@ -298,7 +264,7 @@ class LeafRunner:
         """For how many seconds a renewal has been due, when that is long enough to be said."""
         if self._credentials is None:
             return 0
-        due = self._session.renew_at if self._session.held is not None else self._credentials.expires_at
+        due = self._keeper.state.renew_at if self._keeper.state.held is not None else self._credentials.expires_at
         late = time.time() - due
         return int(late) if late >= OVERDUE_AFTER else 0
 
@@ -312,8 +278,8 @@ class LeafRunner:
             network=self._settings.pod.network,
             domain=self._settings.domain,
             ready=self._readiness()[0],
-            renewals=self._session.renewals,
-            failures=dict(self._failures),
+            renewals=self._keeper.state.renewals,
+            failures=dict(self._keeper.failures),
             expires_at=credentials.expires_at if credentials is not None else None,
             overdue=self._overdue(),
             uplinks={name: account in self._connected for name, account in uplinks.items()},
