@@ -128,12 +128,17 @@ class _Held:
         return self._by_name.get((location, name))
 
     def conflict(self, stream: Stream) -> Refusal | None:
-        """What an older Stream has that this one wants, too."""
-        holder = self.named(stream.location, stream.name)
+        """What an older Stream has that this one wants, too.
+
+        A name is one for both locations: an acknowledgement does not say in which domain the message was, so one for
+        the stream of a node could count for a consumer of the same name in the hub.
+        """
+        holder = self.named("main", stream.name) or self.named("edge", stream.name)
         if holder is not None:
             return Refusal(
                 "DuplicateName",
-                f"the name {stream.name!r} belongs to {_called(holder)}, which is older: write another spec.name",
+                f"the name {stream.name!r} belongs to {_called(holder)}, which is older: write another spec.name, also "
+                "for a stream of the other location",
             )
         for subject in stream.subjects:
             for other, holder in self._near(subject):

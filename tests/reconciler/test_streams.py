@@ -117,13 +117,14 @@ def test_of_two_streams_of_a_name_the_older_keeps_it() -> None:
     assert refusal(older, younger) == ("", "")
     assert refusal(younger, older) == (
         "DuplicateName",
-        "the name 'X' belongs to the Stream factory/a, which is older: write another spec.name",
+        "the name 'X' belongs to the Stream factory/a, which is older: write another spec.name, also for a stream of "
+        "the other location",
     )
 
 
-def test_the_same_name_may_be_used_in_the_hub_and_on_nodes() -> None:
-    edge, main = stream("a", location="edge", name="X"), stream("b", name="X", link="X")
-    assert all(plan.refusal is None for plan in plan_streams(around(edge, main)).values())
+def test_a_name_is_one_for_the_hub_and_the_nodes_because_acknowledgements_name_no_domain() -> None:
+    edge, main = stream("a", age=2, location="edge", name="X"), stream("b", age=1, name="X", link="X")
+    assert refusal(main, edge)[0] == "DuplicateName"
 
 
 def test_of_overlapping_subjects_the_older_stream_keeps_its_own() -> None:
