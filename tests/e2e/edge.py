@@ -21,7 +21,6 @@ from localcluster.demo.edge.outage import OutageDemo, messages_by_stream
 from localcluster.demo.edge.plant import EDGE, NETWORK, SITE, Plant, get_json
 from localcluster.demo.edge.steps import EDGE_NODES, EXAMPLE
 from localcluster.demo.observer import Observer, eventually
-from localcluster.demo.report import CheckFailed
 from localcluster.node.spec import NodeSpec
 from localcluster.platform import PlatformOptions, read_manifests
 from tests.e2e.given import installed
@@ -156,14 +155,8 @@ class Site(OutageDemo):
         return jwt.decode(parse_creds(creds)[0])
 
     async def station_user(self, node: str) -> Json:
-        """The claims of the user with which the station of a node is connected to its leaf."""
-        name = await self._name_of(node)
-        page = await self.plant.at_leaf(node, "connz?auth=1")
-        users = [jwt.decode(found["jwt"]) for found in page["connections"] if "jwt" in found]
-        found = [user for user in users if user["name"] == name]
-        if len(found) != 1:
-            raise CheckFailed(f"{name} has {len(found)} connections to the leaf of {node}")
-        return found[0]
+        """The claims of the user with which the station of a node is connected to its leaf, once it is."""
+        return await eventually(f"the station on {node} is connected", partial(self._user, node), within=PATIENCE)
 
     async def station_credentials_end_at(self, node: str) -> float:
         """When the credentials end that the station's sidecar has now, in Unix seconds."""
@@ -176,6 +169,12 @@ class Site(OutageDemo):
         status = current["status"]
         entries = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
         return next(dict(entry) for entry in entries if entry["name"] == name)
+
+    async def _user(self, node: str) -> Json | None:
+        name = await self._name_of(node)
+        page = await self.plant.at_leaf(node, "connz?auth=1")
+        users = [jwt.decode(found["jwt"]) for found in page["connections"] if "jwt" in found]
+        return next((user for user in users if user["name"] == name), None)
 
     async def _works_at_leaf(self, node: str) -> bool:
         return bool((await self.plant.ask_station(node))["connected"]) and await self._at_leaf(node)
