@@ -56,8 +56,8 @@ class OutageDemo(EdgeDemo):
         leaf, station = (await self.plant.leafs())[LOST], await self.plant.station(LOST)
         counts = _restarts(leaf), _restarts(station)
         await self.plant.reboot(LOST, 1)
-        await eventually("leaf and station were started again", lambda: self._rebooted(counts), within=60)
-        await eventually("the station is back at its leaf", lambda: self._connected_again(), within=60)
+        await eventually("leaf and station were started again", lambda: self._rebooted(counts), within=120)
+        await eventually("the station is back at its leaf", lambda: self._connected_again(), within=120)
         page = await self.plant.at_leaf(LOST, "jsz?streams=1&accounts=1")
         held = sum(messages_by_stream(page, "READINGS"))
         if held < self.stored[LOST]:
