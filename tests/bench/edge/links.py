@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -156,7 +157,9 @@ async def _one_outage(side: Side, link: Uplink, amount: Amount) -> tuple[float, 
     link.cut()
     cut = time.monotonic()
     await side.publish(amount.messages)
-    await asyncio.sleep(max(0.0, cut + amount.outage - time.monotonic()))
+    # Leafs try again every second; the uplink must not always return at the same moment of that.
+    healing = cut + amount.outage + random.random()
+    await asyncio.sleep(max(0.0, healing - time.monotonic()))
     if await side.stored() != before:
         raise RuntimeError("the cut uplink let messages through")
     await link.mend()
@@ -180,9 +183,10 @@ async def _cuttable(side: Side) -> AsyncIterator[Uplink]:
 
 async def _warm_up(side: Side) -> None:
     """Return when messages arrive."""
-    before = await side.stored()
+    began, before = time.monotonic(), await side.stored()
     await side.publish(100)
     await side.arrived(before + 100)
+    note(f"{side.name}: messages arrive after {time.monotonic() - began:.1f} s")
 
 
 def _order(number: int, ours: Side, plain: Side) -> tuple[Side, Side]:

@@ -7,6 +7,7 @@ never has to cut off a slow consumer; it counts bytes, which all messages have a
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import socket
 import ssl
 import time
@@ -84,7 +85,7 @@ class _Child:
 
     def __init__(self, work: Callable[..., None], *arguments: Any) -> None:
         self._answers, answers = _PROCESSES.Pipe(duplex=False)
-        self._process = _PROCESSES.Process(target=work, args=(answers, *arguments), daemon=True)
+        self._process = _PROCESSES.Process(target=_begin, args=(work, answers, *arguments), daemon=True)
         self._process.start()
         answers.close()  # ours: so that its end is seen
         self._name = work.__name__
@@ -98,13 +99,25 @@ class _Child:
         self._answers.close()
 
     def answer(self) -> Any:
-        """The next answer; TimeoutError or EOFError when none comes."""
+        """The next answer; what went wrong there is raised here, TimeoutError or EOFError when none comes."""
         if not self._answers.poll(60):
             raise TimeoutError(f"no answer from {self._name} for a minute")
-        return self._answers.recv()
+        found = self._answers.recv()
+        if isinstance(found, RuntimeError):
+            raise found
+        return found
 
 
 # ── in processes of their own ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _begin(work: Callable[..., None], answers: Connection, *arguments: Any) -> None:
+    """Ctrl-C is for the process that started us: it ends its runs in order, and us with them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        work(answers, *arguments)
+    except (OSError, EOFError, RuntimeError) as error:
+        answers.send(RuntimeError(f"{work.__name__}: {error}"))
 
 
 def _frame(head: str, size: int, fill: bytes = b"x") -> bytes:
