@@ -87,10 +87,13 @@ class Dialler:
         self._contexts: dict[str | None, ssl.SSLContext] = {}
         #: Servers that seem to want TLS before they say anything (`handshake_first`): found out by trying.
         self._tls_first: set[str] = set()
+        #: Those that spoke first when they were heard last: one that is silent for once is just busy.
+        self._spoke_first: set[str] = set()
 
-    def dial(self, url: str, upstream: Upstream) -> Dialled:
-        """Connect to one server; DialError when that fails or is not to be trusted."""
-        timeout = TIMEOUTS[upstream.place]
+    def dial(self, url: str, upstream: Upstream, timeout: float | None = None) -> Dialled:
+        """Connect to one server, within `timeout` seconds if that is given; DialError when that fails or is not to be
+        trusted."""
+        timeout = timeout or TIMEOUTS[upstream.place]
         deadline = time.monotonic() + timeout
         try:
             scheme = _scheme(url)
@@ -108,12 +111,12 @@ class Dialler:
         except OSError as error:  # also what a resolver says, or a missing route
             raise DialError(Reach.SILENT, f"{url} does not answer: {_reason(error)}") from error
 
-    def attempt(self, upstream: Upstream, credentials: Credentials | None) -> Answer:
+    def attempt(self, upstream: Upstream, credentials: Credentials | None, timeout: float | None = None) -> Answer:
         """Whether a server works, and accepts the credentials if there are any. Leaves no connection behind."""
         answer = Answer(Reach.SILENT)
         for url in upstream.urls:
             try:
-                dialled = self.dial(url, upstream)
+                dialled = self.dial(url, upstream, timeout)
             except DialError as error:
                 answer = Answer(error.reach, str(error))
                 continue
@@ -126,7 +129,9 @@ class Dialler:
 
     def look(self, action: Look, leaf: Upstream, hub: Upstream, credentials: Credentials) -> Looked:
         """Do what `route` asks for."""
-        found = self.attempt(leaf, credentials if action.login else None)
+        # Nobody waits for a look from the hub, so a leaf on a busy node may take longer to answer that one.
+        timeout = TIMEOUTS[Place.HUB] if action.current is Place.HUB else None
+        found = self.attempt(leaf, credentials if action.login else None, timeout)
         return Looked(found, self.attempt(hub, credentials) if action.needs_hub(found) else None)
 
     def _greet(self, connection: socket.socket, url: str, scheme: str, trust: str | None, deadline: float) -> Dialled:
@@ -135,19 +140,27 @@ class Dialler:
             if first:
                 connection = self._secure(connection, url, trust, deadline)
             info, rest = _read_info(connection, deadline)
+            if not first:
+                self._spoke_first.add(url)
             if not first and _wants_tls(info, scheme):
                 if rest:
                     raise ValueError("it goes on speaking before TLS has begun")
                 connection = self._secure(connection, url, trust, deadline)
         except (OSError, ValueError) as error:
             connection.close()
-            # Silence may mean that it waits for a handshake: the next attempt is the other way round.
             if first and not isinstance(error, ssl.SSLCertVerificationError):
                 self._tls_first.discard(url)
             elif scheme == "tls" and info is None and isinstance(error, TimeoutError):
-                self._tls_first.add(url)
+                self._doubt(url)
             raise
         return Dialled(connection, info, rest)
+
+    def _doubt(self, url: str) -> None:
+        """Silence may mean that the server waits for a handshake: then the next attempt is the other way round."""
+        if url in self._spoke_first:
+            self._spoke_first.discard(url)
+        else:
+            self._tls_first.add(url)
 
     def _secure(self, plain: socket.socket, url: str, trust: str | None, deadline: float) -> ssl.SSLSocket:
         plain.settimeout(_left(deadline))

@@ -118,7 +118,7 @@ async def test_while_the_hub_is_away_the_leaf_is_kept_and_taken_at_once(
     port = str(free_port())
     pod = make_pod(account, EDGEFARM_NATS_PORT=port, EDGEFARM_ROUTE_STEADY_SECONDS="300")
     await pod.until_ready()
-    assert route(pod) == "hub"
+    await eventually(lambda: route(pod) == "hub", "decided", 20)
     connecting = asyncio.create_task(_connect(pod, f"nats://127.0.0.1:{port}"))
     await eventually(lambda: "which cannot be used" in pod.get("/readyz").body, "said", 10)
     await leaf.start()
@@ -203,7 +203,7 @@ async def test_a_network_that_gets_leafs_later_moves_its_pods_and_back(
     await world.grant(account, (f"{SUBJECT}.>",))
     pod = make_pod(account, EDGEFARM_NATS_PORT=str(free_port()), **QUICK)
     await pod.until_ready()
-    assert route(pod) == "hub"
+    await eventually(lambda: route(pod) == "hub", "decided", 20)
     world.write_document(account, **leaf.document)
     await eventually(lambda: route(pod) == "leaf", "taken", 15)
     authorities = (pod.creds.parent / "ca.crt").read_text()

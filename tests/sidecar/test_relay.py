@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -15,9 +16,10 @@ import pytest
 
 from localcluster.process import free_port
 from localcluster.stack import Authority
-from sidecar.route import Place, Reach
-from sidecar.upstream import Dialler, Trouble, Upstream
+from sidecar.route import Look, Place, Reach
+from sidecar.upstream import TIMEOUTS, Dialler, Trouble, Upstream
 from tests.sidecar.relaykit import RawClient, RunningRelay, Server, within
+from tests.sidecar.values import held
 
 
 @pytest.fixture
@@ -252,7 +254,32 @@ def test_a_server_that_was_too_busy_to_answer_is_not_taken_for_one_that_refuses(
         dialler.attempt(upstream, None) for _ in range(2)
     ]  # the first one takes it for one that wants TLS first
     assert [answer.reach for answer in answers] == [Reach.SILENT, Reach.SILENT, Reach.WORKS]
+    # It is known by now.
+    server.process.signal(signal.SIGSTOP)
+    answers = [dialler.attempt(upstream, None)]
+    server.process.signal(signal.SIGCONT)
+    answers.append(dialler.attempt(upstream, None))
+    assert [answer.reach for answer in answers] == [Reach.SILENT, Reach.WORKS]
     server.stop()
+
+
+@pytest.mark.parametrize(
+    ("current", "reach"), [(None, Reach.SILENT), (Place.LEAF, Reach.SILENT), (Place.HUB, Reach.WORKS)]
+)
+def test_from_the_hub_a_leaf_on_a_busy_node_is_waited_for_longer(current: Place | None, reach: Reach) -> None:
+    hub = Upstream(Place.HUB, (f"nats://127.0.0.1:{free_port()}",), None)
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        leaf = Upstream(Place.LEAF, (f"nats://127.0.0.1:{slow.getsockname()[1]}",), None)
+
+        def answer() -> None:
+            with slow.accept()[0] as connection, contextlib.suppress(ConnectionError):
+                connection.sendall(b"INFO {}\r\n")
+
+        answering = threading.Timer(sum(TIMEOUTS.values()) / 2, answer)
+        answering.start()
+        looked = Dialler().look(Look(current, login=False), leaf, hub, held())
+        answering.join()
+    assert looked.leaf.reach is reach
 
 
 def test_a_server_with_a_certificate_of_another_authority_is_refused_with_a_sentence(
