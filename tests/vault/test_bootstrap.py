@@ -25,7 +25,13 @@ from tests.vault.conftest import NOW, await_documents, run_bootstrap
 from tests.vault.reviewer import TokenReviewer
 
 ALL_KEYS = sorted(
-    [names.OPERATOR_KEY, *names.OPERATOR_SIGNING_KEYS, names.SYSTEM_ACCOUNT_KEY, names.SYSTEM_CONTROLLER_KEY]
+    [
+        names.OPERATOR_KEY,
+        *names.OPERATOR_SIGNING_KEYS,
+        names.SYSTEM_ACCOUNT_KEY,
+        names.SYSTEM_CONTROLLER_KEY,
+        names.SYSTEM_LEAF_KEY,
+    ]
 )
 
 
@@ -58,7 +64,8 @@ def test_the_operator_signs_itself_and_a_signing_key_signs_the_system_account(
     assert operator["nats"]["strict_signing_key_usage"] is True
     assert operator["nats"]["system_account"] == system["sub"] == result.system_account
     assert system["iss"] == operator_key(admin, names.OPERATOR_SIGNING_KEYS[0])
-    assert [key["kind"] for key in system["nats"]["signing_keys"]] == ["user_scope"]
+    keys = {key["role"]: key["kind"] for key in system["nats"]["signing_keys"]}
+    assert keys == {"controller": "user_scope", "leaf": "user_scope"}
     assert admin.read_document(names.OPERATOR_DOCUMENT) == result.document()
     assert admin.keys() == ALL_KEYS
 
