@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo demo-edge bench-webhook bench-sidecar bench-reconciler bench-edge crds lock clean
+.PHONY: help setup check test demo demo-edge bench-webhook bench-sidecar bench-relay bench-reconciler bench-edge crds lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -41,6 +41,9 @@ bench-webhook: $(STAMP) ## Webhook beside a bare application on the same body: t
 
 bench-sidecar: $(STAMP) ## Sidecar beside bao agent: time to credentials, memory (JSON lines)
 	@$(BIN)/python -m tests.bench.sidecar $(ARGS)
+
+bench-relay: $(STAMP) ## The sidecar's relay beside a direct TLS connection: messages, latency (JSON lines)
+	@$(BIN)/python -m tests.bench.relay $(ARGS)
 
 N ?= 200
 bench-reconciler: $(STAMP) ## Converge N networks with five policies each beside bare Vault writes (JSON lines)
