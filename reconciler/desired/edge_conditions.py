@@ -78,7 +78,7 @@ def in_place(
     if problem:
         ready = _not_ready("NetworkInvalid", problem[0].message)
     else:
-        ready = Condition(READY, "True", "Reconciled", _running(states))
+        ready = Condition(READY, "True", "Reconciled", _running(states, assignment))
     return [ready, *found, connected, *_limits(network, limits), *_conflicts(assignment.conflicts)]
 
 
@@ -106,7 +106,9 @@ def nodes_connected(obj: Mapping[str, Any], states: Sequence[NodeState], view: L
     )
 
 
-def _running(states: Sequence[NodeState]) -> str:
+def _running(states: Sequence[NodeState], assignment: Assignment) -> str:
+    if not states and assignment.conflicts:
+        return "there are no leafs here: older EdgeNetworks keep all nodes that spec.nodeSelector selects"
     if not states:
         return "no node is selected: leafs come with the first node that has the labels of spec.nodeSelector"
     connected = sum(state.connected for state in states)

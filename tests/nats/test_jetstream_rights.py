@@ -191,6 +191,23 @@ async def test_neither_the_whole_stream_nor_its_management_is_open_to_who_may_se
             assert "ermissions" in answer["error"]["description"], (api, answer)
 
 
+async def test_consumers_of_others_are_not_closed_to_who_may_see_a_part(
+    hub: Hub, system: SystemClient, account: LocalAccount
+) -> None:
+    """NATS knows nobody's consumers, so the right to use one is the right to use each: docs/security.md says so."""
+    async with await Connection.open(hub.url, hub.authority, account.user("admin")) as admin:
+        config = {"durable_name": "theirs", "ack_policy": "explicit", "filter_subject": "sensor.c"}
+        body = {"stream_name": "READINGS", "config": config}
+        assert "error" not in await ask(admin, "CONSUMER.CREATE.READINGS.theirs.sensor.c", body)
+    async with await user_with(hub, system, account, ["sensor.a.>"], []) as user:
+        inbox = user.client.new_inbox()
+        subscription = await user.client.subscribe(inbox)
+        await user.client.publish("$JS.API.CONSUMER.MSG.NEXT.READINGS.theirs", b"", reply=inbox)
+        await user.settle()
+        assert user.errors == []
+        assert (await subscription.next_msg(timeout=5)).data == b"sensor.c"
+
+
 async def test_who_may_see_everything_consumes_with_the_requests_of_old_and_new_clients(
     hub: Hub, system: SystemClient, account: LocalAccount
 ) -> None:

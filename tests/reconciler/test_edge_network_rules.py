@@ -342,4 +342,5 @@ def test_a_conflict_names_the_nodes_and_the_other_edge_network() -> None:
     found = conditions(found_network(), nodes=[node("n1"), node("n2")], rivals=[edge("older", older_by=1)])
     assert found["NodesConflict"].status == "True"
     assert "n1, n2 by 'older'" in found["NodesConflict"].message
+    assert "older EdgeNetworks keep all nodes" in found["Ready"].message
     assert "NodesConflict" not in conditions(found_network(), nodes=[node("n1")])
