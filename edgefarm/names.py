@@ -194,6 +194,11 @@ def default_policy(network: str) -> str:
     return check_label(network, "network")
 
 
+def consumer(namespace: str, policy: str) -> str:
+    """Name of the only JetStream consumer that a Policy has on a stream of which it may see a part."""
+    return f"{check_label(namespace, 'namespace')}_{check_label(policy, 'policy')}"
+
+
 def leaf_workload(edge_network: str) -> str:
     """Name of an EdgeNetwork's DaemonSet and of the service account of its leafs."""
     return _shortened(f"leaf-{check_label(edge_network, 'edge network')}")

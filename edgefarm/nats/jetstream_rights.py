@@ -36,9 +36,12 @@ class ConsumerRights:
 
 
 def consumer_rights(
-    allowsub: Collection[str], denysub: Collection[str], streams: Iterable[StoredSubjects]
+    allowsub: Collection[str], denysub: Collection[str], streams: Iterable[StoredSubjects], consumer: str
 ) -> ConsumerRights:
     """What must be allowed so that users can consume from `streams` exactly what they may subscribe to.
+
+    Who may see only a part of a stream has one consumer there, whose name is `consumer`: NATS does not know whose a
+    consumer is, so whoever may use any name can also read by the consumers of those who may see more.
 
     Streams of the same name in several domains count as one, because a client that asks its own server cannot tell
     them apart.
@@ -47,7 +50,7 @@ def consumer_rights(
     withheld: set[str] = set()
     for stream, subjects in _by_name(streams).items():
         if all(_may(subject, allowsub, denysub) for subject in subjects):
-            requests = list(_whole(stream))
+            own, requests = "*", list(_whole(stream))
         else:
             filters = {
                 common
@@ -57,10 +60,10 @@ def consumer_rights(
             }
             wide = {common for common in filters if not _is_bounded(common, subjects, allowsub, denysub)}
             withheld |= {f"{stream}: {common}" for common in wide}
-            requests = [f"CONSUMER.CREATE.{stream}.*.{common}" for common in filters - wide]
+            own, requests = consumer, [f"CONSUMER.CREATE.{stream}.{consumer}.{common}" for common in filters - wide]
         if requests:
-            allow |= {f"{prefix}.{request}" for prefix in _PREFIXES for request in (*requests, *_reading(stream))}
-            allow |= {f"$JS.ACK.{stream}.>", f"$JS.FC.{stream}.>"}
+            allow |= {f"{prefix}.{request}" for prefix in _PREFIXES for request in (*requests, *_reading(stream, own))}
+            allow |= {f"$JS.ACK.{stream}.{own}.>", f"$JS.FC.{stream}.{own}.>"}
     return ConsumerRights(frozenset(allow), frozenset(withheld))
 
 
@@ -99,8 +102,8 @@ def _whole(stream: str) -> Iterator[str]:
     yield f"STREAM.INFO.{stream}"
 
 
-def _reading(stream: str) -> Iterator[str]:
+def _reading(stream: str, consumer: str) -> Iterator[str]:
     """What a consumer is used with, once it exists; STREAM.NAMES is how clients find the stream of a subject."""
-    yield f"CONSUMER.INFO.{stream}.*"
-    yield f"CONSUMER.MSG.NEXT.{stream}.*"
+    yield f"CONSUMER.INFO.{stream}.{consumer}"
+    yield f"CONSUMER.MSG.NEXT.{stream}.{consumer}"
     yield "STREAM.NAMES"

@@ -244,7 +244,8 @@ class Demo:
             if obj.get("status", {}).get("network") != network["metadata"]["name"]:
                 continue
             name = names.policy_key("foo", policy.meta.namespace, policy.meta.name)
-            template = rights_of(policy.permissions, stored).template
+            consumer = names.consumer(policy.meta.namespace, policy.meta.name)
+            template = rights_of(policy.permissions, stored, consumer).template
             keys += _scoped_keys(vault.key(name), f"{policy.meta.namespace}.{policy.meta.name}", template)
         keys += _scoped_keys(vault.key(names.controller_key("foo")), "controller", JETSTREAM_CONTROLLER_TEMPLATE)
         identity = vault.key(names.account_key("foo"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from edgefarm import names
 from edgefarm.api.network import CredentialTimes, Limits, Network
 from edgefarm.api.policy import Policy
 from edgefarm.api.stream import Stream
@@ -112,7 +113,7 @@ def _member(policy: Policy, claims: Mapping[tuple[str, str], Claims], stored: Co
     return Member(
         namespace=policy.meta.namespace,
         policy=policy.meta.name,
-        rights=rights_of(policy.permissions, stored),
+        rights=rights_of(policy.permissions, stored, names.consumer(policy.meta.namespace, policy.meta.name)),
         accounts=claims[policy.meta.namespace, policy.meta.name].granted,
         orders=KeyOrders(policy.rotate_keys_at, policy.revoke_keys_before),
     )

@@ -20,13 +20,13 @@ class Rights:
     streams: tuple[str, ...] = ()
 
 
-def rights_of(permissions: Permissions, streams: Collection[StoredSubjects]) -> Rights:
-    """A Policy's rights in a network with these streams.
+def rights_of(permissions: Permissions, streams: Collection[StoredSubjects], consumer: str) -> Rights:
+    """A Policy's rights in a network with these streams; `consumer` is its name where it may see a part only.
 
     Who may consume must be able to publish the requests for it and to receive the answers, so the template counts it
     among those who publish, even when `allowpub` is empty: its allow list then has these requests and nothing else.
     """
-    consuming = consumer_rights(permissions.allow_subscribe, permissions.deny_subscribe, streams)
+    consuming = consumer_rights(permissions.allow_subscribe, permissions.deny_subscribe, streams, consumer)
     publish = {*permissions.allow_publish, *consuming.allow}
     return Rights(
         template=template_of_policy(

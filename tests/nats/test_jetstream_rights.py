@@ -37,7 +37,7 @@ def test_an_intersection_matches_what_both_match(one: str, other: str, subject: 
 def asked(allowsub: list[str], denysub: list[str], *streams: StoredSubjects) -> set[str]:
     """The filters of the consumers that may be made, as `<stream>.*.<filter>`; a bare stream for the whole of it."""
     start = "$JS.API.CONSUMER.CREATE."
-    rights = consumer_rights(allowsub, denysub, streams)
+    rights = consumer_rights(allowsub, denysub, streams, "mine")
     return {subject.removeprefix(start) for subject in rights.allow if subject.startswith(start)}
 
 
@@ -50,38 +50,38 @@ def test_who_may_subscribe_to_all_that_a_stream_stores_may_consume_it_in_every_f
 
 
 def test_who_may_subscribe_to_a_part_may_consume_that_part_only() -> None:
-    assert asked(["sensor.a.>", "sensor.b"], [], READINGS) == {"READINGS.*.sensor.a.>", "READINGS.*.sensor.b"}
-    assert asked(["*.a"], [], READINGS) == {"READINGS.*.sensor.a"}
+    assert asked(["sensor.a.>", "sensor.b"], [], READINGS) == {"READINGS.mine.sensor.a.>", "READINGS.mine.sensor.b"}
+    assert asked(["*.a"], [], READINGS) == {"READINGS.mine.sensor.a"}
 
 
 def test_nothing_in_common_gives_no_rights_at_all() -> None:
-    assert consumer_rights(["alarm.>"], [], [READINGS]).allow == frozenset()
-    assert consumer_rights([], [], [READINGS]).allow == frozenset()
+    assert consumer_rights(["alarm.>"], [], [READINGS], "mine").allow == frozenset()
+    assert consumer_rights([], [], [READINGS], "mine").allow == frozenset()
 
 
 def test_what_is_denied_is_not_consumed() -> None:
     assert asked([">"], ["sensor.secret"], READINGS) == set()
-    assert asked(["sensor.a", "sensor.secret"], ["sensor.secret"], READINGS) == {"READINGS.*.sensor.a"}
+    assert asked(["sensor.a", "sensor.secret"], ["sensor.secret"], READINGS) == {"READINGS.mine.sensor.a"}
 
 
 def test_a_filter_that_could_be_widened_is_withheld() -> None:
-    rights = consumer_rights(["sensor.*"], [], [READINGS])
+    rights = consumer_rights(["sensor.*"], [], [READINGS], "mine")
     assert rights.allow == frozenset()
     assert rights.withheld == {"READINGS: sensor.*"}
     flat = StoredSubjects("FLAT", ("sensor.*", "alarm.x"))
-    assert asked(["sensor.*"], [], flat) == {"FLAT.*.sensor.*"}
+    assert asked(["sensor.*"], [], flat) == {"FLAT.mine.sensor.*"}
 
 
 def test_streams_of_one_name_are_judged_together() -> None:
     edge = StoredSubjects("READINGS", ("secret.>",))
-    assert asked(["sensor.>"], [], READINGS, edge) == {"READINGS.*.sensor.>"}
+    assert asked(["sensor.>"], [], READINGS, edge) == {"READINGS.mine.sensor.>"}
 
 
 def test_rights_are_given_with_and_without_domain() -> None:
-    allow = consumer_rights(["sensor.>"], [], [READINGS]).allow
+    allow = consumer_rights(["sensor.>"], [], [READINGS], "mine").allow
     plain = {subject for subject in allow if subject.startswith("$JS.API.")}
     assert {subject.replace("$JS.API.", "$JS.*.API.") for subject in plain} <= allow
-    assert {"$JS.ACK.READINGS.>", "$JS.FC.READINGS.>"} <= allow
+    assert {"$JS.ACK.READINGS.*.>", "$JS.FC.READINGS.*.>"} <= allow
 
 
 # -- on a real server ------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ async def consume(user: Connection, filter_: str, *, name: str = "mine", **more:
 async def user_with(
     hub: Hub, system: SystemClient, account: LocalAccount, allowsub: list[str], denysub: list[str]
 ) -> Connection:
-    rights = consumer_rights(allowsub, denysub, [READINGS])
+    rights = consumer_rights(allowsub, denysub, [READINGS], "mine")
     template = PermissionTemplate(pub_allow=tuple(rights.allow), sub_allow=("_INBOX.>", *allowsub))
     account.scope("tried", template)
     await system.push(account.token())
@@ -152,7 +152,7 @@ async def test_an_allowed_filter_is_consumed_and_another_subject_of_the_stream_i
     async with await user_with(hub, system, account, ["sensor.a.>"], []) as user:
         assert await consume(user, "sensor.a.>") == ["sensor.a.b"]
         for filter_ in ("sensor.c", "sensor.a", "sensor.>", "sensor.*", ">"):
-            assert await consume(user, filter_, name="other") is None, filter_
+            assert await consume(user, filter_) is None, filter_
 
 
 async def test_the_body_of_a_request_cannot_widen_its_filter(
@@ -191,21 +191,24 @@ async def test_neither_the_whole_stream_nor_its_management_is_open_to_who_may_se
             assert "ermissions" in answer["error"]["description"], (api, answer)
 
 
-async def test_consumers_of_others_are_not_closed_to_who_may_see_a_part(
+async def test_consumers_of_others_are_closed_to_who_may_see_a_part(
     hub: Hub, system: SystemClient, account: LocalAccount
 ) -> None:
-    """NATS knows nobody's consumers, so the right to use one is the right to use each: docs/security.md says so."""
+    """NATS does not know whose a consumer is, so the right is bound to a name."""
     async with await Connection.open(hub.url, hub.authority, account.user("admin")) as admin:
         config = {"durable_name": "theirs", "ack_policy": "explicit", "filter_subject": "sensor.c"}
         body = {"stream_name": "READINGS", "config": config}
         assert "error" not in await ask(admin, "CONSUMER.CREATE.READINGS.theirs.sensor.c", body)
     async with await user_with(hub, system, account, ["sensor.a.>"], []) as user:
-        inbox = user.client.new_inbox()
-        subscription = await user.client.subscribe(inbox)
-        await user.client.publish("$JS.API.CONSUMER.MSG.NEXT.READINGS.theirs", b"", reply=inbox)
-        await user.settle()
-        assert user.errors == []
-        assert (await subscription.next_msg(timeout=5)).data == b"sensor.c"
+        for api in (
+            "CONSUMER.MSG.NEXT.READINGS.theirs",
+            "CONSUMER.INFO.READINGS.theirs",
+            "CONSUMER.CREATE.READINGS.theirs.sensor.a.>",
+        ):
+            answer = await ask(user, api, {})
+            assert "ermissions" in answer["error"]["description"], (api, answer)
+        assert await consume(user, "sensor.a.>", name="theirs") is None
+        assert await consume(user, "sensor.a.>") == ["sensor.a.b"]
 
 
 async def test_who_may_see_everything_consumes_with_the_requests_of_old_and_new_clients(

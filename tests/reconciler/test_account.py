@@ -22,7 +22,7 @@ KEY = nkeys.generate(Prefix.ACCOUNT)
 
 def claims(issued_at: int = 100, subjects: tuple[str, ...] = ("a.>",), **spec: Any) -> dict[str, Any]:
     parsed = Network.parse(network(**spec))
-    keys = [ScopedKey(KEY.public, "factory.sensor", rights_of(Permissions(allow_publish=subjects), ()).template)]
+    keys = [ScopedKey(KEY.public, "factory.sensor", rights_of(Permissions(allow_publish=subjects), (), "own").template)]
     return claims_of(parsed, ACCOUNT.public, keys, Envelope(OPERATOR.public, f"jti-{issued_at}", issued_at))
 
 

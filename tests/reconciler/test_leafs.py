@@ -138,7 +138,7 @@ STORED = (StoredSubjects("READINGS", ("sensor.>",)),)
 
 
 def test_who_only_consumes_may_publish_the_requests_and_nothing_else() -> None:
-    template = rights_of(Permissions(allow_subscribe=("sensor.a.>",)), STORED).template
+    template = rights_of(Permissions(allow_subscribe=("sensor.a.>",)), STORED, "own").template
     assert template.pub_allow
     assert all(subject.startswith("$JS.") for subject in template.pub_allow)
     assert template.pub_deny == ()
@@ -147,17 +147,17 @@ def test_who_only_consumes_may_publish_the_requests_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("streams", [(), (StoredSubjects("OTHER", ("other.>",)),)])
 def test_without_a_stream_to_consume_an_empty_allowpub_allows_nothing(streams: tuple[StoredSubjects, ...]) -> None:
-    template = rights_of(Permissions(allow_subscribe=("sensor.>",)), streams).template
+    template = rights_of(Permissions(allow_subscribe=("sensor.>",)), streams, "own").template
     assert (template.pub_allow, template.pub_deny) == ((), (">",))
 
 
 def test_a_denial_wins_over_the_rights_that_follow_from_streams() -> None:
-    template = rights_of(Permissions(allow_subscribe=("sensor.>",), deny_publish=(">",)), STORED).template
+    template = rights_of(Permissions(allow_subscribe=("sensor.>",), deny_publish=(">",)), STORED, "own").template
     assert template.pub_deny == (">",)
 
 
 def test_what_cannot_be_granted_is_told() -> None:
-    rights = rights_of(Permissions(allow_subscribe=("sensor.*",)), STORED)
+    rights = rights_of(Permissions(allow_subscribe=("sensor.*",)), STORED, "own")
     (condition,) = policy_problems(Claims(), "", rights)
     assert (condition.type, condition.reason) == ("StreamsGranted", "NotEnforceable")
     assert "READINGS: sensor.*" in condition.message
@@ -168,7 +168,7 @@ def test_the_service_account_of_leafs_is_nobody_elses() -> None:
     found = plan(policies=[intruder], edges=[edge_network()], namespaces=["factory", "network"])
     (claims,) = found.claims.values()
     assert (claims.granted, claims.reserved) == (("mine",), ("leaf-plant",))
-    (condition,) = policy_problems(claims, "", rights_of(Permissions(), ()))
+    (condition,) = policy_problems(claims, "", rights_of(Permissions(), (), "own"))
     assert (condition.type, condition.reason) == ("ServiceAccounts", "ReservedForLeafs")
 
 
