@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo demo-edge bench-webhook bench-sidecar bench-relay bench-reconciler bench-edge crds lock clean
+.PHONY: help setup check test demo demo-edge bench-webhook bench-sidecar bench-relay bench-reconciler bench-edge crds proto lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -54,6 +54,9 @@ bench-edge: $(STAMP) ## Leafs, streams and outages beside plain nats-servers (JS
 
 crds: $(STAMP) ## Write the CRD YAML from edgefarm/api
 	$(BIN)/python charts/write_crds.py
+
+proto: $(STAMP) ## Write the Python code of abbot-proto
+	cd edgefarm/abbotproto && ../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. abbot.proto
 
 lock: ## Resolve the dependencies again into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra localcluster --group dev --universal --generate-hashes \

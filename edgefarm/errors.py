@@ -7,6 +7,8 @@
     ├── InvalidSubject           not a valid NATS subject or filter
     ├── InvalidReview            an admission request that cannot be answered
     ├── InvalidCredential        an nkey, JWT or creds file cannot be read
+    ├── InvalidMessage           bytes are no abbot-proto message that we know
+    ├── NetworkFailed            a host's or container's network cannot be made as asked; nothing was changed
     ├── Conflict                 the object changed meanwhile: gather again
     └── Unavailable              an outside system did not answer, or not yet: try again
         ├── VaultUnavailable
@@ -14,11 +16,14 @@
         │   ├── AccountNotStored a server does not hold the account as it was pushed
         │   ├── DomainUnreachable no server of a JetStream domain answers: the node is away
         │   └── JetStreamSilent  the hub answers, but not its JetStream in this account
+        ├── AgentUnavailable    the agent of an edge host is not connected, or did not answer in time
         ├── NackUnavailable     NACK has not done yet what it was told
         └── KubernetesUnavailable
     └── Refused                  an outside system answered, and the answer is no
         ├── VaultRefused
         ├── NatsRefused
+        ├── AgentRefused        the command of an edge host's agent failed; its own words
+        │   └── AgentUnsupported the host does not offer that at all
         └── KubernetesRefused
 
 Messages are written for a human, name what is wrong and what to do, and never contain a secret.
@@ -71,6 +76,17 @@ class InvalidCredential(EdgefarmError):
     """An nkey, a JWT or a creds file is malformed; the message never repeats its content."""
 
 
+class InvalidMessage(EdgefarmError):
+    """Bytes are not the abbot-proto message that they should be; the error never repeats them."""
+
+
+class NetworkFailed(EdgefarmError):
+    """A host's or container's network cannot be made as asked; what was changed has been taken back.
+
+    The message names the interface or container.
+    """
+
+
 class Conflict(EdgefarmError):
     """The object was changed by somebody else since it was read."""
 
@@ -93,6 +109,10 @@ class AccountNotStored(NatsUnavailable):
 
 class DomainUnreachable(NatsUnavailable):
     """No server of a JetStream domain answered: for a leaf's domain, its node is away."""
+
+
+class AgentUnavailable(Unavailable):
+    """The agent of an edge host is not connected, did not answer in time, or has too much to do."""
 
 
 class NackUnavailable(Unavailable):
@@ -126,3 +146,11 @@ class NatsRefused(Refused):
 
 class KubernetesRefused(Refused):
     """The API server answered 4xx; `status` is the HTTP status."""
+
+
+class AgentRefused(Refused):
+    """The command that an edge host's agent runs failed; `status` is its exit status, the message its own words."""
+
+
+class AgentUnsupported(AgentRefused):
+    """An edge host does not offer what was asked for: its network is not enabled, or it runs no containers."""

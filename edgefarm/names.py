@@ -107,12 +107,29 @@ SYSTEM_ACCOUNT_KEY: Final = "account.SYS"
 SYSTEM_CONTROLLER_KEY: Final = "controller.SYS"
 #: Scoped signing key of the SYS account for the leafs' second connection: account JWTs, and nothing else.
 SYSTEM_LEAF_KEY: Final = "leaf.SYS"
+#: Account of the node agents and of the reconciler's requests to them. No network has a name with capital letters.
+AGENTS_ACCOUNT: Final = "AGENTS"
+AGENTS_ACCOUNT_KEY: Final = f"account.{AGENTS_ACCOUNT}"
+#: Signing key of that account for the reconciler's own user.
+AGENTS_CONTROLLER_KEY: Final = f"controller.{AGENTS_ACCOUNT}"
+#: Scoped signing key of that account for all agents.
+AGENTS_KEY: Final = f"agent.{AGENTS_ACCOUNT}"
+#: Audience of the token by which an agent proves to the reconciler on which node it runs.
+AGENT_AUDIENCE: Final = "edgefarm-network-agent"
+#: Service accounts of the agents, by the role of their devices in the mesh.
+ROLE_EDGE: Final = "edge"
+ROLE_GATEWAY: Final = "gateway"
+AGENT_SERVICE_ACCOUNTS: Final = {ROLE_EDGE: "network-agent", ROLE_GATEWAY: "network-gateway"}
+#: Who manages the mesh's interfaces on a host, as abbot knows it.
+MESH_PROVIDER: Final = "edgefarm-network"
+#: KV folder of the private keys of devices that cannot make their own.
+MESH_KEYS_FOLDER: Final = "mesh"
 #: JetStream domain of the hub.
 MAIN_DOMAIN: Final = "main"
 #: What the names of the transit keys begin with that come and go with networks; all others are the administrator's.
-KEY_FAMILIES: Final = ("account", "controller", "leaf", "policy")
+KEY_FAMILIES: Final = ("account", "agent", "controller", "leaf", "policy")
 #: Those of them that a grant may sign with.
-GRANT_KEY_FAMILIES: Final = ("leaf", "policy")
+GRANT_KEY_FAMILIES: Final = ("agent", "leaf", "policy")
 #: KV folder of all access documents.
 ACCESS_FOLDER: Final = "access"
 #: KV document with the operator's public facts (operator JWT, SYS account id and JWT, public signing keys).
@@ -245,6 +262,30 @@ def leaf_domain_prefix(network: str) -> str:
 def leaf_user(network: str, domain: str) -> str:
     """Name of a leaf's NATS user: its domain without the prefix, which the rights of leafs add again."""
     return domain.removeprefix(leaf_domain_prefix(network))
+
+
+def agent_role(service_account: str) -> str:
+    """Vault role by which the agents of this service account get their NATS users.
+
+    Vault folds role names to lower case, so it is the `_` that no role of a network has before its first dot.
+    """
+    return f"agents_.{check_label(service_account, 'service account')}"
+
+
+def agent_access_document(namespace: str, service_account: str) -> str:
+    """KV path of what these agents must know."""
+    labels = _labels(namespace=namespace, service_account=service_account)
+    return "/".join((ACCESS_FOLDER, AGENTS_ACCOUNT, *labels))
+
+
+def edge_device(role: str, node: str) -> str:
+    """Name of the EdgeDevice of a node's agent: the node's own, for a gateway `gateway.<node>`."""
+    return node if role == ROLE_EDGE else f"{role}.{node}"
+
+
+def mesh_key_document(device: str) -> str:
+    """KV path of a device's WireGuard key, where devices cannot make their own."""
+    return f"{MESH_KEYS_FOLDER}/{device}"
 
 
 def nack_key(network: str) -> str:

@@ -1,0 +1,1 @@
+"""abbot: makes the network of a host and of its containers, as abbot-proto asks for it."""

@@ -1,0 +1,1 @@
+"""abbot-proto: the messages by which hosts are told about their networks (generated), and their envelope."""
