@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 import structlog
 
 from reconciler.configuration import Configuration
-from reconciler.ports import JetStream, Kind, Kube, LeafOnHub, LeafView, NatsSystem, Object
+from reconciler.ports import Agents, JetStream, Kind, Kube, LeafOnHub, LeafView, NatsSystem, NoAgents, Object
 from reconciler.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ Mapper = Callable[[Object | None, Object | None], Iterable[Key]]
 #: From leaf connections that have come, gone, or changed their round trip to the keys of their roots; empty: anything
 #: may have changed.
 LeafMapper = Callable[[Sequence[LeafOnHub]], Iterable[Key]]
+#: From names of devices whose agents have registered, went silent, or offer something else now, to keys of their roots.
+AgentMapper = Callable[[Sequence[str]], Iterable[Key]]
 #: From an object to the values under which an index finds it.
 Indexer = Callable[[Object], Iterable[str]]
 
@@ -83,12 +85,13 @@ class Watch:
 @dataclass(frozen=True)
 class Registration:
     """A controller and what wakes it: its watches, keys that are due at the start and at every resync anyway, and
-    leafs that come and go."""
+    leafs and agents that come and go."""
 
     controller: Controller
     watches: Sequence[Watch]
     always: Sequence[Key] = ()
     leafs: LeafMapper | None = None
+    agents: AgentMapper | None = None
 
 
 class Store(Protocol):
@@ -159,3 +162,5 @@ class Context:
     log: structlog.stdlib.BoundLogger
     #: The leafs as the hub sees them; asking costs nothing, because one poll serves all controllers.
     leafs: Callable[[], LeafView] = LeafView
+    #: The agents that are connected now.
+    agents: Callable[[], Agents] = NoAgents

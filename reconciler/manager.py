@@ -77,6 +77,17 @@ class Manager:
             except Exception:  # noqa: BLE001 (boundary: one controller's bug must not stop the others)
                 self._log.exception("leafs could not be mapped to their roots", controller=name)
 
+    def agents_changed(self, devices: Sequence[str]) -> None:
+        """Have the roots looked at that the agents of these devices concern."""
+        for name, registration in self._registrations.items():
+            if registration.agents is None:
+                continue
+            try:
+                for key in registration.agents(devices):
+                    self._queue.add(key)
+            except Exception:  # noqa: BLE001 (boundary: one controller's bug must not stop the others)
+                self._log.exception("agents could not be mapped to their roots", controller=name)
+
     async def run(self, workers: int) -> None:
         """Work until cancelled; the stores must be synced."""
         self.enqueue_all()

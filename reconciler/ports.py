@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
+
+from edgefarm.errors import AgentUnavailable
 
 #: A Kubernetes object as raw JSON.
 Object = dict[str, Any]
@@ -41,6 +44,7 @@ NETWORK = Kind("network.edgefarm.io", "v1alpha1", "networks", "Network")
 POLICY = Kind("network.edgefarm.io", "v1alpha1", "policies", "Policy")
 EDGE_NETWORK = Kind("network.edgefarm.io", "v1alpha1", "edgenetworks", "EdgeNetwork")
 STREAM = Kind("network.edgefarm.io", "v1alpha1", "streams", "Stream")
+EDGE_DEVICE = Kind("network.edgefarm.io", "v1alpha1", "edgedevices", "EdgeDevice")
 NAMESPACE = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 POD = Kind("", "v1", "pods", "Pod")
 SECRET = Kind("", "v1", "secrets", "Secret")
@@ -59,6 +63,8 @@ MUTATING_WEBHOOK = Kind(
     "MutatingWebhookConfiguration",
     namespaced=False,
 )
+#: Which addresses a cluster gives to Services; clusters before 1.33 do not tell.
+SERVICE_CIDR = Kind("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False, optional=True)
 #: What NACK, the JetStream controller of NATS, makes streams of: https://github.com/nats-io/nack
 NACK_STREAM = Kind("jetstream.nats.io", "v1beta2", "streams", "Stream", optional=True)
 NACK_ACCOUNT = Kind("jetstream.nats.io", "v1beta2", "accounts", "Account", optional=True)
@@ -196,3 +202,81 @@ class JetStream(Protocol):
     async def request(self, domain: str, api: str, body: Mapping[str, Any] | None = None) -> JetStreamAnswer:
         """`api` is what follows `$JS.<domain>.API.`, for example `STREAM.INFO.READINGS`."""
         ...
+
+
+class TokenReviews(Protocol):
+    """Judges service account tokens. Raises KubernetesUnavailable and KubernetesRefused (we may not ask)."""
+
+    async def review_token(self, token: str, audiences: Sequence[str]) -> Object:
+        """The status of a TokenReview: https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/"""
+        ...
+
+
+@dataclass(frozen=True)
+class ConnectedAgent:
+    """The agent of an edge host or gateway, as it registered last.
+
+    `device` is the name of its EdgeDevice, `role` one of `names.AGENT_SERVICE_ACCOUNTS`, `node` what the API server
+    says about its token, `session` the public nkey that it speaks with: another one after each login. `network` and
+    `containers` are what it offers; `new`: this was the first registration since the process started. `hostname` is its
+    own word.
+    """
+
+    device: str
+    role: str
+    node: str
+    session: str
+    network: bool
+    containers: bool
+    new: bool
+    hostname: str
+    registered_at: datetime
+
+
+class Agents(Protocol):
+    """The agents that are connected now, by the names of their devices."""
+
+    def get(self, device: str) -> ConnectedAgent | None: ...
+
+    def all(self) -> Sequence[ConnectedAgent]:
+        """Sorted by device."""
+        ...
+
+    async def request(
+        self,
+        device: str,
+        data: bytes,
+        *,
+        timeout: float = 30,  # noqa: ASYNC109 (the host is told, too)
+        container: bool = False,
+    ) -> bytes:
+        """Have the device's command answer a request, which it may take `timeout` seconds for; `container` requests
+        concern the network of containers.
+
+        Raises AgentUnavailable (not connected, no answer in time, too busy), AgentUnsupported (the host does not offer
+        that), AgentRefused (the command failed; its own words).
+        """
+        ...
+
+
+class NoAgents:
+    """The agents where there is no mesh."""
+
+    def get(self, device: str) -> ConnectedAgent | None:
+        """None."""
+        return None
+
+    def all(self) -> Sequence[ConnectedAgent]:
+        """Nothing."""
+        return ()
+
+    async def request(
+        self,
+        device: str,
+        data: bytes,
+        *,
+        timeout: float = 30,  # noqa: ASYNC109 (as in the port)
+        container: bool = False,
+    ) -> bytes:
+        """Always AgentUnavailable."""
+        raise AgentUnavailable(f"The agent of {device} is not connected: there is no mesh.")
