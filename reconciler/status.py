@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Literal
 
+from edgefarm.errors import KubernetesRefused
 from reconciler.ports import Kind, Kube, Object
 from reconciler.timestamps import rfc3339
 
@@ -76,10 +78,16 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
 
 
 async def write_status(kube: Kube, kind: Kind, obj: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
-    """Make `status` the whole status of the object; False (and no request) when it is that already."""
+    """Make `status` the whole status of the object; False when it is that already (no request is made), or when the
+    object has gone meanwhile."""
     patch = merge_patch(obj.get("status") or {}, status)
     if not patch:
         return False
     metadata = obj["metadata"]
-    await kube.patch(kind, metadata.get("namespace"), metadata["name"], {"status": patch}, subresource="status")
+    try:
+        await kube.patch(kind, metadata.get("namespace"), metadata["name"], {"status": patch}, subresource="status")
+    except KubernetesRefused as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return False
     return True

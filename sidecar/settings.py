@@ -14,7 +14,7 @@ from sidecar.route import Timing
 
 MODE_DAPR: Final = "dapr"
 MODE_NATS: Final = "nats"
-_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -118,19 +118,25 @@ def load(variables: Mapping[str, str]) -> Settings:
         mode=environment.text("EDGEFARM_MODE", MODE_DAPR, choices=(MODE_DAPR, MODE_NATS)),
         vault=read_vault(environment),
         dapr=_dapr(environment, pod),
-        ca_bundle=environment.optional("EDGEFARM_CA_BUNDLE"),
+        ca_bundle=read_ca_bundle(environment),
         credentials_dir=Path(environment.text("EDGEFARM_CREDENTIALS_DIR", "/var/run/edgefarm/credentials")),
         relay=_relay(environment),
         route=_route(environment),
         health_port=environment.port("EDGEFARM_HEALTH_PORT", 3580),
-        log_level=environment.text("EDGEFARM_LOG_LEVEL", "info", choices=_LOG_LEVELS),
+        log_level=environment.text("EDGEFARM_LOG_LEVEL", "info", choices=LOG_LEVELS),
         refresh_seconds=environment.integer("EDGEFARM_REFRESH_SECONDS", 30, low=1, high=3600),
         grant_retry_seconds=environment.integer("EDGEFARM_GRANT_RETRY_SECONDS", 2, low=1, high=300),
     )
-    if settings.ca_bundle is not None and "-----BEGIN CERTIFICATE-----" not in settings.ca_bundle:
-        environment.problem("EDGEFARM_CA_BUNDLE", "holds no certificate: write PEM text (not a path)")
     environment.check()
     return settings
+
+
+def read_ca_bundle(environment: Environment) -> str | None:
+    """What Vault and NATS are verified against, as PEM text; None: the system's roots."""
+    bundle = environment.optional("EDGEFARM_CA_BUNDLE")
+    if bundle is not None and "-----BEGIN CERTIFICATE-----" not in bundle:
+        environment.problem("EDGEFARM_CA_BUNDLE", "holds no certificate: write PEM text (not a path)")
+    return bundle
 
 
 def health_address(variables: Mapping[str, str]) -> tuple[str, int]:

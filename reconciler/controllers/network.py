@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from edgefarm import names
 from edgefarm.api.network import Network
 from edgefarm.errors import Conflict, EdgefarmError, KubernetesUnavailable
 from reconciler.concurrency import all_of
@@ -16,6 +15,7 @@ from reconciler.context import Context, Key, Registration, Result
 from reconciler.controllers.cluster_objects import ClusterObjects, MemberPolicy
 from reconciler.controllers.convergence import Convergence
 from reconciler.controllers.directory import Directory
+from reconciler.controllers.finalizers import add_finalizer, has_finalizer, remove_finalizer
 from reconciler.controllers.leaf_objects import FoundEntry, LeafObjects
 from reconciler.controllers.network_triggers import NetworkTriggers
 from reconciler.controllers.returning_leafs import ReturningLeafs
@@ -95,7 +95,7 @@ class NetworkController:
     async def _apply(
         self, obj: Object, network: Network, members: list[MemberPolicy], configuration: Configuration
     ) -> Result:
-        obj = await self._add_finalizer(obj)
+        obj = await add_finalizer(self._context.kube, NETWORK, obj)
         has_leafs = bool(configuration.nats.leaf_urls and self._directory.has_edges(network.name))
         entry = await self._leafs.ensure(obj) if has_leafs else FoundEntry()
         around = self._cluster.around(network, members, entry.entry)
@@ -133,17 +133,9 @@ class NetworkController:
             self._returning.pushed(account, returned)
         return settled
 
-    async def _add_finalizer(self, obj: Object) -> Object:
-        """Make sure, before anything is made outside, that the Network cannot go without it being removed."""
-        finalizers = obj["metadata"].get("finalizers") or []
-        if names.FINALIZER in finalizers:
-            return obj
-        return await self._patch_finalizers(obj, [*finalizers, names.FINALIZER])
-
     async def _delete(self, obj: Object) -> None:
-        finalizers = obj["metadata"].get("finalizers") or []
         name = obj["metadata"]["name"]
-        if names.FINALIZER not in finalizers:
+        if not has_finalizer(obj):
             return
         self._settled.pop(name, None)
         try:
@@ -154,12 +146,7 @@ class NetworkController:
             if not isinstance(error, KubernetesUnavailable):
                 await self._write_network(obj, conditions.network_deleting(error))
             raise
-        await self._patch_finalizers(obj, [each for each in finalizers if each != names.FINALIZER])
-
-    async def _patch_finalizers(self, obj: Object, finalizers: list[str]) -> Object:
-        metadata = obj["metadata"]
-        patch = {"metadata": {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"]}}
-        return await self._context.kube.patch(NETWORK, metadata["namespace"], metadata["name"], patch)
+        await remove_finalizer(self._context.kube, NETWORK, obj)
 
     # -- status ------------------------------------------------------------------------------------------------------
 

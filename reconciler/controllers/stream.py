@@ -14,6 +14,7 @@ from reconciler.configuration import Configuration
 from reconciler.context import Context, Key, Registration, Result, Watch
 from reconciler.controllers.changes import reaches_others, worth_a_look
 from reconciler.controllers.directory import Directory
+from reconciler.controllers.finalizers import add_finalizer, has_finalizer, remove_finalizer
 from reconciler.controllers.nack_accounts import NackAccounts
 from reconciler.controllers.nack_driver import NackDriver
 from reconciler.controllers.stream_domains import StreamDomains
@@ -103,9 +104,10 @@ class StreamController:
         plan = replace(self._plan(verdict.network, found), stream=found.stream)
         refusal = streams_status.moved(self._still_valid(status), found.stream, verdict.network) or plan.refusal
         if refusal is not None:
-            await self._write(obj, streams_status.conditions_refused(refusal, exists=exists))
+            facts = self._without_gone(verdict.network, status)
+            await self._write(obj, streams_status.conditions_refused(refusal, exists=exists), facts)
             return None
-        obj = await self._add_finalizer(obj)
+        obj = await add_finalizer(self._context.kube, STREAM, obj)
         domains = self._domains(verdict.network, configuration)
         left = self._left(verdict.network, plan, status)
         settled = await domains.converge(plan, left, configuration.streams.replicas)
@@ -159,6 +161,15 @@ class StreamController:
         seen = {entry["domain"] for entry in status.get("locations") or ()}
         return [place for place in self._places(network) if place.domain in seen - wanted]
 
+    def _without_gone(self, network: str, status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The status without the domains that are no more; None when there are none of these."""
+        there = {names.MAIN_DOMAIN, *(place.domain for place in self._places(network))}
+        locations = status.get("locations") or []
+        kept = [entry for entry in locations if entry["domain"] in there]
+        if len(kept) == len(locations):
+            return None
+        return {**{name: value for name, value in status.items() if name != "conditions"}, "locations": kept}
+
     def _still_valid(self, status: Mapping[str, Any]) -> Mapping[str, Any]:
         """The status, unless it speaks of a network that is gone with all its streams."""
         network = status.get("network")
@@ -168,8 +179,7 @@ class StreamController:
 
     async def _delete(self, obj: Object, found: FoundStream, configuration: Configuration) -> None:
         """Remove the streams that can be reached; the others are swept when they return (see stream_sweep)."""
-        finalizers = obj["metadata"].get("finalizers") or []
-        if names.FINALIZER not in finalizers:
+        if not has_finalizer(obj):
             return
         status = obj.get("status") or {}
         network = status.get("network") or self._directory.stream_verdict(found).network
@@ -179,19 +189,7 @@ class StreamController:
             everywhere = {names.MAIN_DOMAIN, *seen, *(place.domain for place in self._places(network))}
             domains = self._domains(network, configuration)
             await domains.remove(Owner.of(Meta.parse(obj)), name, sorted(everywhere))
-        await self._patch_finalizers(obj, [each for each in finalizers if each != names.FINALIZER])
-
-    async def _add_finalizer(self, obj: Object) -> Object:
-        """Make sure, before anything is made outside, that the Stream cannot go without it being removed."""
-        finalizers = obj["metadata"].get("finalizers") or []
-        if names.FINALIZER in finalizers:
-            return obj
-        return await self._patch_finalizers(obj, [*finalizers, names.FINALIZER])
-
-    async def _patch_finalizers(self, obj: Object, finalizers: list[str]) -> Object:
-        metadata = obj["metadata"]
-        patch = {"metadata": {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"]}}
-        return await self._context.kube.patch(STREAM, metadata["namespace"], metadata["name"], patch)
+        await remove_finalizer(self._context.kube, STREAM, obj)
 
     # -- status ------------------------------------------------------------------------------------------------------
 

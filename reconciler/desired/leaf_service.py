@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from edgefarm import names
 from reconciler.certs import CertificateSettings
+from reconciler.desired.owners import owner_reference
 from reconciler.ports import NETWORK, SECRET, SERVICE, Kind, Object
 from reconciler.status import merge_patch
 
@@ -106,14 +107,7 @@ def _object(network: Mapping[str, Any], kind: Kind) -> Object:
             "name": names.leaf_service(metadata["name"]),
             "namespace": metadata["namespace"],
             "labels": {**LABELS, names.LABEL_OF_NETWORK: metadata["name"]},
-            "ownerReferences": [
-                {
-                    "apiVersion": NETWORK.api_version,
-                    "kind": NETWORK.kind,
-                    "name": metadata["name"],
-                    "uid": metadata["uid"],
-                }
-            ],
+            "ownerReferences": [owner_reference(NETWORK, metadata["name"], metadata["uid"])],
         },
     }
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from edgefarm import names
 from edgefarm.api.edge_network import EdgeNetwork
 from reconciler.configuration import Configuration
+from reconciler.desired.owners import owner_reference
 from reconciler.ports import DAEMON_SET, EDGE_NETWORK, SERVICE_ACCOUNT, Object
 
 #: The user of both programs; numeric, because kubelet cannot prove that a named one is not root.
@@ -80,15 +81,7 @@ def _metadata(edge: EdgeNetwork) -> Object:
         "namespace": edge.meta.namespace,
         "name": names.leaf_workload(edge.name),
         "labels": labels_of(edge),
-        "ownerReferences": [
-            {
-                "apiVersion": EDGE_NETWORK.api_version,
-                "kind": EDGE_NETWORK.kind,
-                "name": edge.name,
-                "uid": edge.meta.uid,
-                "controller": True,
-            }
-        ],
+        "ownerReferences": [owner_reference(EDGE_NETWORK, edge.name, edge.meta.uid, controller=True)],
     }
 
 

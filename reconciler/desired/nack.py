@@ -18,6 +18,7 @@ from edgefarm import names
 from edgefarm.errors import InvalidCredential
 from edgefarm.nats import jwt
 from edgefarm.nats.creds import parse_creds
+from reconciler.desired.owners import owner_reference
 from reconciler.desired.streams import Place
 from reconciler.desired.streams_config import Owner
 from reconciler.ports import NACK_ACCOUNT, NACK_STREAM, NETWORK, SECRET, Object
@@ -203,15 +204,7 @@ def _owned(network: Mapping[str, Any]) -> Object:
         "name": names.nack_account(metadata["name"]),
         "namespace": metadata["namespace"],
         "labels": {**LABELS, names.LABEL_OF_NETWORK: metadata["name"]},
-        "ownerReferences": [
-            {
-                "apiVersion": NETWORK.api_version,
-                "kind": NETWORK.kind,
-                "name": metadata["name"],
-                "uid": metadata["uid"],
-                "controller": True,
-            }
-        ],
+        "ownerReferences": [owner_reference(NETWORK, metadata["name"], metadata["uid"], controller=True)],
     }
 
 

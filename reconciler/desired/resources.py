@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from edgefarm import names
 from edgefarm.api.edge_network import EdgeNetwork
@@ -12,6 +12,8 @@ from edgefarm.api.network import Network
 from edgefarm.api.policy import Policy
 from edgefarm.api.stream import Stream
 from edgefarm.errors import EdgefarmError, InvalidResource
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,7 @@ class FoundNetwork:
     def read(cls, obj: Mapping[str, Any]) -> FoundNetwork:
         """From raw JSON as the API server sends it."""
         meta = obj["metadata"]
-        network, problem = None, ""
-        try:
-            network = Network.parse(obj)
-        except EdgefarmError as error:
-            problem = str(error)
+        network, problem = _parsed(Network.parse, obj)
         return cls(
             name=meta["name"],
             namespaces=cls.listed_namespaces(obj),
@@ -100,11 +98,7 @@ class FoundEdgeNetwork:
     def read(cls, obj: Mapping[str, Any]) -> FoundEdgeNetwork:
         """From raw JSON as the API server sends it."""
         meta = obj["metadata"]
-        edge, problem = None, ""
-        try:
-            edge = EdgeNetwork.parse(obj)
-        except EdgefarmError as error:
-            problem = str(error)
+        edge, problem = _parsed(EdgeNetwork.parse, obj)
         return cls(meta["name"], named_network(obj), "deletionTimestamp" in meta, edge, problem)
 
 
@@ -126,11 +120,7 @@ class FoundStream:
     def read(cls, obj: Mapping[str, Any]) -> FoundStream:
         """From raw JSON as the API server sends it."""
         meta = obj["metadata"]
-        stream, problem = None, ""
-        try:
-            stream = Stream.parse(obj)
-        except EdgefarmError as error:
-            problem = str(error)
+        stream, problem = _parsed(Stream.parse, obj)
         return cls(
             namespace=meta.get("namespace", ""),
             name=meta["name"],
@@ -139,6 +129,14 @@ class FoundStream:
             stream=stream,
             problem=problem,
         )
+
+
+def _parsed(parse: Callable[[Mapping[str, Any]], T], obj: Mapping[str, Any]) -> tuple[T | None, str]:
+    """The object, or None and what is wrong with it."""
+    try:
+        return parse(obj), ""
+    except EdgefarmError as error:
+        return None, str(error)
 
 
 def _read_policy(obj: Mapping[str, Any]) -> tuple[Policy | None, str, str]:

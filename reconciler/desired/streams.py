@@ -326,10 +326,10 @@ def _place(stream: Stream, held: _Held, around: Surroundings, refusal: Refusal |
     sources = _places(linked, around) if linked is not None else ()
     if refusal is None and not places:
         where = f"EdgeNetwork {stream.edge_network!r} has" if stream.edge_network else "the network's EdgeNetworks have"
-        refusal = Refusal("NoEdgeNodes", f"{where} no node yet: the stream is made on each one that joins")
+        refusal = Refusal("NoEdgeNodes", f"{where} no node: the stream is made on each one that joins")
     if refusal is None and stream.link is not None and not sources:
         refusal = Refusal(
-            "NoEdgeNodes", f"the linked stream {stream.link!r} is on no node yet: this one is made with the first"
+            "NoEdgeNodes", f"the linked stream {stream.link!r} is on no node: this one is made with the first"
         )
     return StreamPlan(stream, places, sources, refusal)
 

@@ -9,10 +9,9 @@ from typing import Final
 
 from edgefarm import names
 from edgefarm.env import Environment
-from sidecar.settings import Pod, VaultSettings, read_pod, read_vault
+from sidecar.settings import LOG_LEVELS, Pod, VaultSettings, read_ca_bundle, read_pod, read_vault
 
 _DATA_DIR: Final = "/var/lib/edgefarm"
-_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,12 @@ def load(variables: Mapping[str, str]) -> LeafSettings:
         node=environment.text("EDGEFARM_NODE_NAME"),
         vault=read_vault(environment),
         server=_server(environment, pod),
-        ca_bundle=environment.optional("EDGEFARM_CA_BUNDLE"),
+        ca_bundle=read_ca_bundle(environment),
         health_port=environment.port("EDGEFARM_HEALTH_PORT", 3580),
-        log_level=environment.text("EDGEFARM_LOG_LEVEL", "info", choices=_LOG_LEVELS),
+        log_level=environment.text("EDGEFARM_LOG_LEVEL", "info", choices=LOG_LEVELS),
         refresh_seconds=environment.integer("EDGEFARM_REFRESH_SECONDS", 30, low=1, high=3600),
         grant_retry_seconds=environment.integer("EDGEFARM_GRANT_RETRY_SECONDS", 2, low=1, high=300),
     )
-    if settings.ca_bundle is not None and "-----BEGIN CERTIFICATE-----" not in settings.ca_bundle:
-        environment.problem("EDGEFARM_CA_BUNDLE", "holds no certificate: write PEM text (not a path)")
     environment.check()
     return settings
 

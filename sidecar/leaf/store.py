@@ -94,9 +94,11 @@ class LeafStore:
             os.close(descriptor)
 
     def _remove_others(self, kept: str) -> None:
-        for path in self._folder.iterdir():
-            if path.name != kept and path.is_dir() and not path.is_symlink():
-                _remove(path)
+        # The new set is in force by now, so nothing in here can make saving it fail.
+        with contextlib.suppress(OSError):
+            for path in self._folder.iterdir():
+                if path.name != kept and path.is_dir() and not path.is_symlink():
+                    _remove(path)
 
 
 def _remove(folder: Path) -> None:

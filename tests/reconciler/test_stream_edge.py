@@ -171,6 +171,11 @@ async def test_without_nodes_a_stream_waits_for_the_first(streams: Streams) -> N
     await streams.settle()
     assert (await streams.condition())[0] == "True"
     assert len((await streams.config("ALL"))["sources"]) == 1
+    await streams.remove_pod("a")
+    await streams.settle()
+    assert (await streams.condition())[:2] == ("False", "NoEdgeNodes")
+    assert await streams.states() == {}
+    assert await streams.states("all") == {names.MAIN_DOMAIN: "Present"}
 
 
 async def test_a_stream_leaves_the_nodes_of_an_edge_network_only_without_losing_messages(

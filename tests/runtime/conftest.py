@@ -43,14 +43,6 @@ def openbao(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> I
 
 
 @pytest.fixture(scope="session")
-def reviewer(authority: Authority) -> Iterator[TokenReviewer]:
-    """Issues service account tokens and reviews them for Vault."""
-    server = TokenReviewer.start(authority)
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
 def bootstrapped(openbao: OpenBao, authority: Authority, reviewer: TokenReviewer) -> BootstrappedVault:
     """Vault after the bootstrap, in mounts of its own."""
     settings = VaultSettings(

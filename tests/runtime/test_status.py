@@ -84,3 +84,10 @@ async def test_a_status_member_that_is_no_longer_observed_disappears() -> None:
     stored = await kube.get(NETWORK, "network", "foo")
     assert stored is not None
     assert stored["status"] == {"account": "A"}
+
+
+async def test_an_object_that_has_gone_meanwhile_needs_no_status() -> None:
+    kube = FakeKube()
+    obj = await kube.create(NETWORK, network())
+    await kube.delete(NETWORK, "network", "foo")
+    assert not await write_status(kube, NETWORK, obj, {"account": "A"})

@@ -11,23 +11,16 @@ import pytest
 
 from edgefarm.nats.claims import ScopedKey
 from edgefarm.nats.templates import PermissionTemplate
-from edgefarm.vault import KubernetesAuth, Vault, VaultSettings, VaultSetup
+from edgefarm.vault import Vault
 from localcluster.daprd import write_launcher
 from localcluster.process import free_port
 from localcluster.stack import Authority, OpenBao
 from reconciler.adapters.nats import SystemClient
+from tests.conftest import mounted_vault
 from tests.natskit import Hub, LocalAccount, LocalOperator
 from tests.sidecar.leaf import Leaf
 from tests.sidecar.world import NETWORK, SidecarPod, World
 from tests.vault.reviewer import TokenReviewer
-
-
-@pytest.fixture(scope="session")
-def reviewer(authority: Authority) -> Iterator[TokenReviewer]:
-    """Issues and reviews service account tokens."""
-    server = TokenReviewer.start(authority)
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -41,18 +34,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Itera
 @pytest.fixture(scope="session")
 def vault(openbao: OpenBao, authority: Authority, reviewer: TokenReviewer) -> Vault:
     """An administrator's client of mounts that only these tests use."""
-    settings = VaultSettings(
-        address=openbao.address,
-        ca_pem=authority.pem,
-        auth_mount="sidecar-kubernetes",
-        transit_mount="sidecar-transit",
-        kv_mount="sidecar-kv",
-    )
-    client = Vault(settings, token=openbao.root_token)
-    setup = VaultSetup(client)
-    setup.ensure_mounts()
-    setup.configure_auth(KubernetesAuth(host=reviewer.url, ca_pem=reviewer.ca_pem))
-    return client
+    return mounted_vault(openbao, authority, reviewer, "sidecar")
 
 
 @pytest.fixture(scope="session")

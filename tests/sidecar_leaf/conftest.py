@@ -13,9 +13,10 @@ from edgefarm import names
 from edgefarm.nats.claims import AccountLimits, ScopedKey
 from edgefarm.nats.nkeys import KeyPair
 from edgefarm.nats.templates import PermissionTemplate
-from edgefarm.vault import KubernetesAuth, Vault, VaultSettings, VaultSetup
+from edgefarm.vault import Vault
 from localcluster.stack import Authority, OpenBao
 from reconciler.adapters.nats import SystemClient
+from tests.conftest import mounted_vault
 from tests.natskit import Hub, LocalAccount, LocalOperator
 from tests.sidecar_leaf.uplink import Uplink
 from tests.sidecar_leaf.world import MEGABYTE, NETWORK, LeafPod, World, public_key
@@ -25,28 +26,9 @@ MakePod = Callable[..., Awaitable[LeafPod]]
 
 
 @pytest.fixture(scope="session")
-def reviewer(authority: Authority) -> Iterator[TokenReviewer]:
-    """Issues and reviews service account tokens."""
-    server = TokenReviewer.start(authority)
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
 def vault(openbao: OpenBao, authority: Authority, reviewer: TokenReviewer) -> Vault:
     """An administrator's client of mounts that only these tests use."""
-    settings = VaultSettings(
-        address=openbao.address,
-        ca_pem=authority.pem,
-        auth_mount="leaf-kubernetes",
-        transit_mount="leaf-transit",
-        kv_mount="leaf-kv",
-    )
-    client = Vault(settings, token=openbao.root_token)
-    setup = VaultSetup(client)
-    setup.ensure_mounts()
-    setup.configure_auth(KubernetesAuth(host=reviewer.url, ca_pem=reviewer.ca_pem))
-    return client
+    return mounted_vault(openbao, authority, reviewer, "leaf")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -18,14 +18,6 @@ from tests.vault.reviewer import TokenReviewer
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def reviewer(authority: Authority) -> Iterator[TokenReviewer]:
-    """Issues and reviews service account tokens."""
-    server = TokenReviewer.start(authority)
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="session")

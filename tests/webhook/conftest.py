@@ -20,6 +20,7 @@ import jsonpatch
 import pytest
 
 from edgefarm import names
+from localcluster.kubernetes import ApiServer, start_api_server
 from localcluster.process import LocalProcess, free_port
 from localcluster.stack import Authority
 from webhook.annotations import Mode
@@ -231,6 +232,15 @@ class _Processes:
     def stop(self) -> None:
         for process in self._started:
             process.stop()
+
+
+@pytest.fixture(scope="module")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server: the local one, or a real one where KUBEBUILDER_ASSETS is set."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    server = start_api_server(tmp_path_factory.mktemp("kubernetes"), Path(assets) if assets else None)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
 from edgefarm import names
 from edgefarm.errors import EdgefarmError
 from localcluster.client import Json
-from localcluster.kubernetes import ApiServer, start_api_server
+from localcluster.kubernetes import ApiServer
 from localcluster.stack import Authority
 from tests.apiserver.webhook import Webhook as OtherWebhook
 from tests.apiserver.webhook import allow, configuration, patching
@@ -21,14 +19,6 @@ from tests.webhook.cluster import WEBHOOKS, Cluster, open_cluster, unlabelled
 from tests.webhook.conftest import StartWebhook, env_of, make_pod, sidecar_of
 from webhook.annotations import Mode
 from webhook.template import API_TOKEN_DIR
-
-
-@pytest.fixture(scope="module")
-def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    server = start_api_server(tmp_path_factory.mktemp("kubernetes"), Path(assets) if assets else None)
-    yield server
-    server.stop()
 
 
 @pytest.fixture

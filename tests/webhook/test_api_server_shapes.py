@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from edgefarm import names
 from edgefarm.errors import EdgefarmError
-from localcluster.kubernetes import ApiServer, RealApiServer, start_api_server
+from localcluster.kubernetes import ApiServer, RealApiServer
 from tests.webhook.cluster import Cluster, enforces_pod_security, open_cluster, unlabelled
 from tests.webhook.conftest import Json, StartWebhook, decision_on, sidecar_of
 from tests.webhook.pod_security import violations
@@ -48,14 +46,6 @@ DENIED: Final[dict[Reason, Json]] = {
         volumes=[{"name": "data", "emptyDir": {}}],
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    server = start_api_server(tmp_path_factory.mktemp("kubernetes"), Path(assets) if assets else None)
-    yield server
-    server.stop()
 
 
 @pytest.fixture

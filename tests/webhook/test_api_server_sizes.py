@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from edgefarm import names
 from edgefarm.errors import EdgefarmError, KubernetesRefused
 from localcluster.client import Json, Resource
-from localcluster.kubernetes import ApiServer, start_api_server
+from localcluster.kubernetes import ApiServer
 from tests.webhook.cluster import Cluster, open_cluster, unlabelled
 from tests.webhook.conftest import StartWebhook, sidecar_of
 from tests.webhook.shapes import container, pod
@@ -23,14 +21,6 @@ from webhook.annotations import Mode
 _QUOTAS: Final = Resource("v1", "resourcequotas")
 _LIMIT_RANGES: Final = Resource("v1", "limitranges")
 _SMALL: Final = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "20m", "memory": "32Mi"}}
-
-
-@pytest.fixture(scope="module")
-def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    server = start_api_server(tmp_path_factory.mktemp("kubernetes"), Path(assets) if assets else None)
-    yield server
-    server.stop()
 
 
 @pytest.fixture
