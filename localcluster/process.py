@@ -72,6 +72,24 @@ class LocalProcess:
         with contextlib.suppress(ProcessLookupError):
             self._popen.send_signal(number)
 
+    def suspend(self, timeout: float = 10.0) -> None:
+        """SIGSTOP, and return when it has taken effect: a busy machine lets a process run on for a while."""
+        self.signal(signal.SIGSTOP)
+        deadline = time.monotonic() + timeout
+        while not all(state == "T" for state in self._states()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} (pid {self.pid}) did not stop within {timeout:g} s")
+            time.sleep(0.005)
+
+    def resume(self) -> None:
+        """SIGCONT after `suspend`."""
+        self.signal(signal.SIGCONT)
+
+    def _states(self) -> list[str]:
+        """The kernel's letters for the states of its threads; see proc_pid_stat(5)."""
+        stats = [(task / "stat").read_text() for task in Path(f"/proc/{self.pid}/task").iterdir()]
+        return [stat.rpartition(")")[2].split()[0] for stat in stats]
+
     def wait(self, timeout: float) -> int:
         """Wait for the end; raise TimeoutError after `timeout` seconds."""
         try:

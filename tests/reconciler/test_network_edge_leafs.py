@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -96,14 +95,14 @@ async def test_a_key_that_was_removed_while_a_leaf_was_away_dies_when_it_returns
         client = await login(edge, leaf.url, sensor)
         stays = await login(edge, leaf.url, other)
         # It must not be back before its account has changed.
-        leaf.running.signal(signal.SIGSTOP)
+        leaf.running.suspend()
     finally:
         edge.world.restart_hub()
     try:
         await edge.delete(POLICY, "sensor")
         await edge.reconciler.converge()
     finally:
-        leaf.running.signal(signal.SIGCONT)
+        leaf.running.resume()
     assert not client.closed.is_set()
     await leaf.until_connected()
     returned = time.monotonic()
@@ -129,7 +128,7 @@ async def test_a_removed_key_dies_at_a_leaf_whose_own_credentials_the_hub_refuse
     try:
         await eventually(lambda: not leaf.connected(), "the uplink is down")
         client = await login(edge, leaf.url, sensor)
-        leaf.running.signal(signal.SIGSTOP)
+        leaf.running.suspend()
     finally:
         edge.world.restart_hub()
     try:
@@ -138,7 +137,7 @@ async def test_a_removed_key_dies_at_a_leaf_whose_own_credentials_the_hub_refuse
         await edge.edit(EDGE_NETWORK, plant(edge), NAMESPACE, metadata={"annotations": annotations})
         await edge.reconciler.converge()
     finally:
-        leaf.running.signal(signal.SIGCONT)
+        leaf.running.resume()
     await eventually(lambda: leaf.connected() == {leaf.server.system_account}, "the hub knows only the system user")
     returned = time.monotonic()
     while not client.closed.is_set() and time.monotonic() < returned + DEAD_WITHIN:
@@ -242,7 +241,10 @@ async def test_a_policy_may_consume_what_it_may_subscribe_to_and_no_more(edge: S
         for subject in ("sensor.a.1", "sensor.b.1"):
             await publisher.client.jetstream().publish(subject, subject.encode())
         pulled = await consumer.client.jetstream().pull_subscribe(
-            "sensor.a.>", "mine", "READINGS", config=ConsumerConfig(filter_subject="sensor.a.>")
+            "sensor.a.>",
+            names.consumer(edge.factory, "reader"),
+            "READINGS",
+            config=ConsumerConfig(filter_subject="sensor.a.>"),
         )
         (message,) = await pulled.fetch(1, timeout=5)
         assert message.data == b"sensor.a.1"

@@ -102,9 +102,9 @@ async def _publish(client: Client, acknowledged: list[int]) -> None:
 async def test_a_leaf_that_freezes_is_left_when_patience_is_over(world: World, make_pod: MakePod, leaf: Leaf) -> None:
     pod, _ = await relayed(world, make_pod, leaf, EDGEFARM_ROUTE_PATIENCE_SECONDS="1")
     process = leaf.server.servers["hub-0"].process
-    process.signal(signal.SIGSTOP)
+    process.suspend()
     await eventually(lambda: route(pod) == "hub", "left", 15)
-    process.signal(signal.SIGCONT)
+    process.resume()
     await eventually(lambda: route(pod) == "leaf", "taken again", 15)
 
 
@@ -192,7 +192,8 @@ async def test_a_network_without_leafs_is_never_looked_for_one(world: World, mak
     await world.grant(account, (f"{SUBJECT}.>",))
     pod = make_pod(account, EDGEFARM_NATS_PORT=str(free_port()))
     await pod.until_ready()
-    assert pod.get("/readyz").body == "credentials are in place; the route is the hub\n"
+    settled = "credentials are in place; the route is the hub\n"
+    await eventually(lambda: pod.get("/readyz").body == settled, "the route is decided", 10)
     assert (route(pod), changes(pod)) == ("hub", 0)
 
 

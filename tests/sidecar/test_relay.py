@@ -247,17 +247,17 @@ def test_a_server_that_was_too_busy_to_answer_is_not_taken_for_one_that_refuses(
 ) -> None:
     server = Server.start(work, "busy", _tls(authority, "busy"), scheme="tls")
     dialler, upstream = Dialler(), server.upstream(authority.pem, Place.LEAF)
-    server.process.signal(signal.SIGSTOP)
+    server.process.suspend()
     answers = [dialler.attempt(upstream, None)]
-    server.process.signal(signal.SIGCONT)
+    server.process.resume()
     answers += [
         dialler.attempt(upstream, None) for _ in range(2)
     ]  # the first one takes it for one that wants TLS first
     assert [answer.reach for answer in answers] == [Reach.SILENT, Reach.SILENT, Reach.WORKS]
     # It is known by now.
-    server.process.signal(signal.SIGSTOP)
+    server.process.suspend()
     answers = [dialler.attempt(upstream, None)]
-    server.process.signal(signal.SIGCONT)
+    server.process.resume()
     answers.append(dialler.attempt(upstream, None))
     assert [answer.reach for answer in answers] == [Reach.SILENT, Reach.WORKS]
     server.stop()
