@@ -74,6 +74,14 @@ NACK_TEMPLATE: Final = PermissionTemplate(
     sub_allow=(INBOX,),
 )
 
+#: What a node agent may do in the agents' account: speak, and be spoken to, below its own key only.
+AGENT_TEMPLATE: Final = PermissionTemplate(
+    pub_allow=("agent.{{subject()}}.up.>",), sub_allow=("agent.{{subject()}}.down.>",)
+)
+
+#: What the reconciler's own user there may do: hear and ask all agents, but not speak in the place of one.
+AGENTS_CONTROLLER_TEMPLATE: Final = PermissionTemplate(pub_allow=("agent.*.down.>",), sub_allow=("agent.*.up.>",))
+
 
 def template_of_policy(
     allowpub: Iterable[str], allowsub: Iterable[str], denypub: Iterable[str], denysub: Iterable[str]
