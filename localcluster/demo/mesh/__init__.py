@@ -1,0 +1,1 @@
+"""`make demo-mesh`: edge hosts, gateways and the cluster in one encrypted network."""
