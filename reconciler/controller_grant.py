@@ -36,7 +36,10 @@ _NEVER_IN_TRANSIT: Final = (
     *("keys/", "export/", "byok-export/", "backup/", "restore"),
     *("sign/operator", "sign/account.", "sign/controller."),
 )
-_NEVER_IN_KV: Final = ("config", "data/operator", "delete/", "destroy/", "metadata/", "undelete/")
+_NEVER_IN_KV: Final = (
+    *("config", "data/operator", f"data/{names.MESH_KEYS_FOLDER}/"),
+    *("delete/", "destroy/", "metadata/", "undelete/"),
+)
 
 
 def controller_role(*, namespace: str, service_account: str, audience: str) -> Role:
@@ -89,6 +92,9 @@ def _documents(kv: str) -> dict[str, _Rule]:
         f"{kv}/data/{names.ACCESS_FOLDER}/*": _rule("create", "read", "update"),
         f"{kv}/metadata/{names.ACCESS_FOLDER}": _rule("list"),
         f"{kv}/metadata/{names.ACCESS_FOLDER}/*": _rule("delete", "list"),
+        # Never "update": a device's key is made once.
+        f"{kv}/data/{names.MESH_KEYS_FOLDER}/*": _rule("create", "read"),
+        f"{kv}/metadata/{names.MESH_KEYS_FOLDER}/*": _rule("delete"),
     }
 
 
