@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any, Final
@@ -17,6 +17,7 @@ from edgefarm import names
 from edgefarm.api.reading import Fields
 from edgefarm.errors import InvalidResource
 from edgefarm.vault import VaultSettings
+from reconciler.mesh_configuration import MeshConfiguration, read_mesh
 
 #: Where the configuration is in the ConfigMap's data.
 DATA_KEY: Final = "config.yaml"
@@ -24,6 +25,7 @@ DATA_KEY: Final = "config.yaml"
 _VAULT_TIMEOUT_SECONDS: Final = 5
 #: More than this no cluster of NATS keeps of a stream.
 _MOST_REPLICAS: Final = 5
+_NATS_SCHEMES: Final = ("nats", "tls")
 _DNS_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
 
 
@@ -100,6 +102,7 @@ class Configuration:
     leaf: LeafConfiguration
     streams: StreamsConfiguration
     resync: timedelta
+    mesh: MeshConfiguration = field(default_factory=MeshConfiguration)
 
 
 def parse_configuration(data: Mapping[str, Any]) -> Configuration:
@@ -114,15 +117,17 @@ def parse_configuration(data: Mapping[str, Any]) -> Configuration:
     if value is not None and not isinstance(value, dict):
         raise InvalidResource(f"data.{DATA_KEY}", "must be an object: write members such as vault: and nats:")
     fields = Fields(value or {}, "")
+    nats = _nats(fields.child("nats"))
     configuration = Configuration(
         vault=_vault(fields.child("vault")),
-        nats=_nats(fields.child("nats")),
+        nats=nats,
         credentials=_credentials(fields.child("credentials")),
         keys=_keys(fields.child("keys")),
         webhook=_webhook(fields.child("webhook")),
         leaf=_leaf(fields.child("leaf")),
         streams=_streams(fields.child("streams")),
         resync=fields.duration("resync") or timedelta(minutes=10),
+        mesh=read_mesh(fields.child("mesh"), nats.client_urls, _url_check(_NATS_SCHEMES)),
     )
     fields.closed()
     _check_times(configuration)
@@ -158,7 +163,7 @@ def _vault(fields: Fields) -> VaultConfiguration:
 
 def _nats(fields: Fields) -> NatsConfiguration:
     _refuse_deploy(fields, "NATS", "nats.urls")
-    check = _url_check(("nats", "tls"))
+    check = _url_check(_NATS_SCHEMES)
     urls = fields.texts("urls", check)
     if not urls:
         raise InvalidResource(fields.path("urls"), "is required: write a list such as [tls://nats.example:4222]")

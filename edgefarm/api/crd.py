@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefarm import names
-from edgefarm.api import edge_network, network, policy, schema, stream
+from edgefarm.api import edge_device, edge_network, network, policy, schema, stream
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class _Kind:
     spec: schema.Schema
     status: schema.Schema
     columns: tuple[tuple[str, str, str], ...]  # name, type, JSON path
+    #: Whether its name may have dots, as every name may by the rules of Kubernetes.
+    dotted: bool = False
 
 
 _READY = (
@@ -81,6 +83,23 @@ _KINDS = (
             _AGE,
         ),
     ),
+    _Kind(
+        "EdgeDevice",
+        "edgedevices",
+        "edev",
+        "A host in the mesh: an edge host or a gateway of the cluster. Lives in the controller namespace.",
+        edge_device.SPEC,
+        edge_device.STATUS,
+        (
+            ("Role", "string", ".status.role"),
+            ("Node", "string", ".status.node"),
+            ("IPv4", "string", ".status.mesh.ipv4"),
+            *_READY,
+            *((path.capitalize(), "integer", f".status.counts.{path}") for path in edge_device.PATHS),
+            _AGE,
+        ),
+        dotted=True,
+    ),
 )
 
 
@@ -134,7 +153,7 @@ def _schema(kind: _Kind) -> schema.Schema:
         },
         required=["spec"],
         description=kind.description,
-        rules=[name_rule],
+        rules=[] if kind.dotted else [name_rule],
     )
 
 

@@ -100,7 +100,7 @@ def test_everything_can_be_said(authority: Authority) -> None:
         (
             {"unknown": {}},
             "unknown",
-            "not known; known here: credentials, keys, leaf, nats, resync, streams, vault, webhook",
+            "not known; known here: credentials, keys, leaf, mesh, nats, resync, streams, vault, webhook",
         ),
     ],
 )
