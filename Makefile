@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo demo-edge bench-webhook bench-sidecar bench-relay bench-reconciler bench-edge crds proto lock clean
+.PHONY: help setup check test demo demo-edge demo-mesh bench-webhook bench-sidecar bench-relay bench-reconciler bench-edge bench-mesh crds proto lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -36,6 +36,9 @@ demo: $(STAMP) ## Run the main job on localcluster and check it (ARGS=--json for
 demo-edge: $(STAMP) ## Run edge nodes on localcluster, cut an uplink, and check what survives (ARGS=--json)
 	@$(BIN)/python -m localcluster.demo.edge $(ARGS)
 
+demo-mesh: $(STAMP) ## Run edge hosts and gateways in network namespaces and check the mesh (Linux, root; ARGS=--json)
+	@$(BIN)/python -m localcluster.demo.mesh $(ARGS)
+
 bench-webhook: $(STAMP) ## Webhook beside a bare application on the same body: throughput, latency, memory (JSON lines; needs wrk)
 	@$(BIN)/python -m tests.bench.webhook $(ARGS)
 
@@ -51,6 +54,9 @@ bench-reconciler: $(STAMP) ## Converge N networks with five policies each beside
 
 bench-edge: $(STAMP) ## Leafs, streams and outages beside plain nats-servers (JSON lines; ARGS=--help)
 	@$(BIN)/python -m tests.bench.edge $(ARGS)
+
+bench-mesh: $(STAMP) ## The mesh beside bare wireguard-go: throughput, latency, joins, gaps (JSON lines; Linux, root)
+	@$(BIN)/python -m tests.bench.mesh $(ARGS)
 
 crds: $(STAMP) ## Write the CRD YAML from edgefarm/api
 	$(BIN)/python charts/write_crds.py

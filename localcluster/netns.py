@@ -20,8 +20,17 @@ from typing import Final, Self
 
 from localcluster.process import LocalProcess
 
-#: Debian's programs and where they come from; CNI plugins are no commands and are looked for by their users.
-PROGRAMS: Final = {"ip": "iproute2", "nft": "nftables", "wg": "wireguard-tools", "wireguard-go": "wireguard-go"}
+#: Programs and the Debian packages that they come from.
+_PACKAGES: Final = {
+    "bridge": "containernetworking-plugins",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "nft": "nftables",
+    "wg": "wireguard-tools",
+    "wireguard-go": "wireguard-go",
+}
+#: Where CNI plugins are, which are no commands.
+_PLUGINS: Final = "/opt/cni/bin:/usr/lib/cni"
 
 _NAMESPACES: Final = Path("/run/netns")
 #: A folder for each `Namespaces`: who made it, and what its processes see as /run/wireguard.
@@ -39,11 +48,13 @@ class NamespaceError(Exception):
 def missing() -> str | None:
     """What this machine lacks to make namespaces with WireGuard in them, as one sentence; None when it has all."""
     if not sys.platform.startswith("linux"):
-        return "network namespaces need Linux."
+        return "network namespaces need Linux"
     if os.geteuid() != 0:
-        return "network namespaces need root."
-    packages = sorted(package for program, package in PROGRAMS.items() if shutil.which(program, path=_path()) is None)
-    return f"these Debian packages are not installed: {' '.join(packages)}." if packages else None
+        return "network namespaces need root"
+    packages = [package for program, package in _PACKAGES.items() if not _is_installed(program, package)]
+    if packages:
+        return f"programs are missing: apt-get install --no-install-recommends {' '.join(packages)}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -269,6 +280,11 @@ def _run(argv: Sequence[str], *, check: bool = True, stdin: str = "", timeout: f
     if check and done.returncode != 0:
         raise NamespaceError(f"{command}: exit status {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
+
+
+def _is_installed(program: str, package: str) -> bool:
+    folders = _PLUGINS if package == "containernetworking-plugins" else _path()
+    return shutil.which(program, path=folders) is not None
 
 
 def _path() -> str:

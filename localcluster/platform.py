@@ -29,8 +29,6 @@ ROOT: Final = Path(__file__).parents[1]
 _MANIFESTS: Final = Path(__file__).parent / "manifests"
 _CRDS: Final = ROOT / "charts" / "edgefarm-network" / "crds"
 _REVIEWER: Final = "vault-reviewer"
-#: Not 127.0.0.1, which the node runner takes for the pod itself.
-_SERVER_HOST: Final = "127.0.0.2"
 
 #: Awaits one part of the work and tells the user about it.
 Progress = Callable[[str, Awaitable[str]], Awaitable[None]]
@@ -53,6 +51,9 @@ class PlatformOptions:
     lifetime: str = "30d"
     keys: dict[str, str] = field(default_factory=dict)
     resync: str = "10m"
+    server_host: str = "127.0.0.2"
+    """Where OpenBao and NATS listen; not 127.0.0.1, which the node runner takes for the pod itself."""
+    mesh: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -128,7 +129,7 @@ class Platform:
 
     def start_openbao(self, port: int = 0) -> None:
         """Start OpenBao on its data; after `bao.stop()` give the old port, so that the others find it again."""
-        self.bao = OpenBao.start(self.folder / "openbao", self.authority, host=_SERVER_HOST, port=port)
+        self.bao = OpenBao.start(self.folder / "openbao", self.authority, host=self.options.server_host, port=port)
 
     def start_nats(self, port: int = 0) -> None:
         """Start NATS on its data; after `nats.stop()` give the old port (that for leaf nodes stays by itself)."""
@@ -136,7 +137,12 @@ class Platform:
         if self.options.leafs:
             leaf_port = int(self.nats.leaf_url.rpartition(":")[2]) if port else 0
         self.nats = NatsServer.start(
-            self.folder / "nats", self.authority, auth=auth, host=_SERVER_HOST, port=port, leaf_port=leaf_port
+            self.folder / "nats",
+            self.authority,
+            auth=auth,
+            host=self.options.server_host,
+            port=port,
+            leaf_port=leaf_port,
         )
 
     def for_pods(self, url: str) -> str:
@@ -214,6 +220,8 @@ class Platform:
             "webhook": {"issueCertificate": True, "hosts": [webhook_host]},
             "resync": self.options.resync,
         }
+        if self.options.mesh:
+            configuration["mesh"] = self.options.mesh
         values = {
             "ca_json": json.dumps(self.authority.pem),
             "configuration_json": json.dumps(yaml.safe_dump(configuration)),

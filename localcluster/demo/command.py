@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -37,6 +38,10 @@ class Story(Generic[D]):
     make: Callable[[Observer, Callable[[str], None]], D]
     steps: Sequence[tuple[str, Callable[[D], Awaitable[str]]]]
     suggestions: Sequence[str]
+    lacks: Callable[[], str | None] = lambda: None
+    """What this machine lacks to run it, as one sentence."""
+    surroundings: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    """Entered before anything is started, left when everything has ended."""
 
 
 def run(story: Story[D]) -> int:
@@ -52,7 +57,10 @@ def run(story: Story[D]) -> int:
     if os.environ.get(KUBECONFIG_VARIABLE):
         print(f"The demo makes a cluster of its own: unset {KUBECONFIG_VARIABLE}.", file=sys.stderr)
         return 2
-    with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
+    if (lacking := story.lacks()) is not None:
+        print(f"make {story.target} was not run: {lacking}", file=sys.stderr)
+        return 0
+    with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt), story.surroundings():
         return asyncio.run(_run(story, arguments))
     print("interrupted; everything that was started has been stopped", file=sys.stderr)
     return 130

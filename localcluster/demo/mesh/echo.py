@@ -1,7 +1,7 @@
 """Sends ICMP echo requests and says what was answered; run in a namespace (`python -m localcluster.demo.mesh.echo`).
 
-One JSON object is printed at the end: for each address `sent`, `answered`, `longestGap` (seconds without an answer while
-there was one before and after, or until the end) and `median` round trip (seconds). SIGTERM is the end of a long run.
+One JSON object is printed at the end: for each address `sent`, `answered`, `longestGap` (seconds without an answer,
+after the first one) and `median` round trip (seconds). SIGTERM is the end of a long run.
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ def _packet(identifier: int, number: int) -> bytes:
 
 def _checksum(data: bytes) -> int:
     """RFC 1071, over an even number of bytes."""
-    total = sum(word for (word,) in struct.iter_unpack("!H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return 0xFFFF - total
 
 
 def main() -> int:

@@ -72,6 +72,10 @@ class Topology:
         """An empty namespace, as a container runtime makes it for a pod."""
         return self._spaces.add(short)
 
+    def remove_pod(self, space: Namespace) -> None:
+        """End it with what runs in it."""
+        self._spaces.remove(space)
+
     def _connect(self, space: Namespace, address: str) -> None:
         """Connect a namespace to the internet: the last /30 of its address, of which the router has the lower one."""
         start, _, last = address.rpartition(".")
