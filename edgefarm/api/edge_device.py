@@ -220,7 +220,7 @@ _MESH: Final = schema.obj(
         ),
         "endpoint": _pattern(
             "Where others reach the host: address:port or name:port. Default: found. Gateways usually need it.",
-            f"(({_IPV4}|[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?)|[[]{_IPV6}]):{_PORT}",
+            f"(({_IPV4}|[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?)|\\\\[{_IPV6}\\\\]):{_PORT}",
             "must be address:port: write for example 203.0.113.7:51820, [2001:db8::7]:51820 or gateway.example:51820",
             longest=260,
         ),
