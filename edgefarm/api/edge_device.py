@@ -153,9 +153,6 @@ _IPV4: Final = "((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[
 _IPV6: Final = "[0-9A-Fa-f]{0,4}(:[0-9A-Fa-f]{0,4}){2,7}"
 _IPV4_NETWORK: Final = f"{_IPV4}/([1-9]|[12][0-9]|3[0-2])"
 _IPV6_NETWORK: Final = f"{_IPV6}/([1-9]|[1-9][0-9]|1[01][0-9]|12[0-8])"
-# Brackets that are meant literally; regular expressions differ in how else they may be written.
-_OPEN: Final = r"\\x5B"
-_CLOSE: Final = r"\\x5D"
 _PORT: Final = "[1-9][0-9]{0,4}"
 
 
