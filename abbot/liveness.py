@@ -48,6 +48,10 @@ class Cadence:
         slower = max(1.0, count / _PROBES_PER_SECOND / self.probe_every)
         return Cadence(self.probe_every * slower, self.dead_after * slower, self.try_each * slower)
 
+    def spread(self, count: int) -> float:
+        """Seconds over which the first probes of so many peers are spread."""
+        return min(self.probe_every, count / _PROBES_PER_SECOND)
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -154,7 +158,8 @@ def _pace(path: Path, cadence: Cadence, now: float) -> float:
 def _next_endpoint(path: Path, cadence: Cadence, now: float) -> tuple[Path, str | None]:
     options = path.seen.options
     waited = now - path.since >= cadence.try_each
-    if not options or (path.seen.endpoint and not waited):
+    tries_one = path.seen.endpoint != "" or path.turn >= 0
+    if not options or (tries_one and not waited):
         return path, None
     if len(options) == 1 and path.seen.endpoint == options[0]:
         return path, None

@@ -22,15 +22,19 @@ class Peer(Protocol):
     @property
     def probe_address(self) -> str:
         """IPv6 link-local address that leads through this peer's tunnel and no other."""
+
     @property
     def endpoint(self) -> str:
         """As requested; empty: none."""
+
     @property
     def candidates(self) -> Sequence[str]:
         """More endpoints to try while the peer is not alive."""
+
     @property
     def current_endpoint(self) -> str:
         """In use now; empty: none."""
+
     @property
     def last_handshake(self) -> float:
         """Unix seconds; 0: never."""
@@ -44,6 +48,7 @@ class Tunnel(Protocol):
     @property
     def probe_address(self) -> str:
         """Where probes come from: the address by which the peers probe this host."""
+
     @property
     def peers(self) -> Sequence[Peer]: ...
 
