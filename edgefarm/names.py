@@ -114,6 +114,11 @@ AGENTS_ACCOUNT_KEY: Final = f"account.{AGENTS_ACCOUNT}"
 AGENTS_CONTROLLER_KEY: Final = f"controller.{AGENTS_ACCOUNT}"
 #: Scoped signing key of that account for all agents.
 AGENTS_KEY: Final = f"agent.{AGENTS_ACCOUNT}"
+#: What the names of the agents' Vault roles begin with. Vault folds role names to lower case, so it is the `_` that no
+#: role of a network has before its first dot.
+AGENT_ROLE_PREFIX: Final = "agents_."
+#: KV folder of the agents' access documents.
+AGENT_ACCESS_FOLDER: Final = f"access/{AGENTS_ACCOUNT}"
 #: Audience of the token by which an agent proves to the reconciler on which node it runs.
 AGENT_AUDIENCE: Final = "edgefarm-network-agent"
 #: Service accounts of the agents, by the role of their devices in the mesh.
@@ -265,17 +270,13 @@ def leaf_user(network: str, domain: str) -> str:
 
 
 def agent_role(service_account: str) -> str:
-    """Vault role by which the agents of this service account get their NATS users.
-
-    Vault folds role names to lower case, so it is the `_` that no role of a network has before its first dot.
-    """
-    return f"agents_.{check_label(service_account, 'service account')}"
+    """Vault role by which the agents of this service account get their NATS users."""
+    return f"{AGENT_ROLE_PREFIX}{check_label(service_account, 'service account')}"
 
 
 def agent_access_document(namespace: str, service_account: str) -> str:
     """KV path of what these agents must know."""
-    labels = _labels(namespace=namespace, service_account=service_account)
-    return "/".join((ACCESS_FOLDER, AGENTS_ACCOUNT, *labels))
+    return "/".join((AGENT_ACCESS_FOLDER, *_labels(namespace=namespace, service_account=service_account)))
 
 
 def edge_device(role: str, node: str) -> str:

@@ -49,6 +49,7 @@ async def _run(settings: Settings) -> int:
     from edgefarm.telemetry import configure_logging
     from reconciler.adapters.kube import KubeClient
     from reconciler.controllers import (
+        agents_account,
         configuration,
         edge_network,
         nack,
@@ -72,6 +73,7 @@ async def _run(settings: Settings) -> int:
         stream_sweep.build,
         nack.build,
         webhook_certificate.build,
+        agents_account.build,
     )
     log = configure_logging("reconciler", settings.log_level)
     stop = asyncio.Event()

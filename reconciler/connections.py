@@ -18,7 +18,7 @@ from reconciler.adapters.nats import SystemClient
 from reconciler.configuration import Configuration
 from reconciler.metrics import Metrics
 from reconciler.ports import AccountOnServer, JetStream, JetStreamAnswer, LeafListener, LeafOnHub, NatsSystem
-from reconciler.users import network_user, system_user
+from reconciler.users import agents_user, network_user, system_user
 from reconciler.vault_session import VaultSession
 
 P = ParamSpec("P")
@@ -85,6 +85,10 @@ class Connections:
         if self._jetstream is None:
             raise NatsUnavailable(_waiting("NATS"))
         return _CountedJetStream(self._jetstream.network(network), self._metrics)
+
+    async def agents_user(self) -> tuple[str, str]:
+        """JWT and seed of a new user that may speak to all agents. NatsUnavailable while they have no account."""
+        return await agents_user(self, self._clock())
 
     async def close(self) -> None:
         """Close all clients."""

@@ -40,6 +40,13 @@ class Metrics:
             ("system", "request", "kind"),
             registry=self.registry,
         )
+        self._agents = Gauge("edgefarm_agents", "Agents that are connected now.", registry=self.registry)
+        self._agent_requests = Counter(
+            "edgefarm_agent_requests",
+            "Requests to agents of edge hosts by result (done, failed, unsupported, timeout, too-large, busy, lost).",
+            ("result",),
+            registry=self.registry,
+        )
         self._depth = Gauge("edgefarm_queue_depth", "Keys that wait for a worker.", registry=self.registry)
         self._leader = Gauge("edgefarm_leader", "1 while this replica holds the lease.", registry=self.registry)
         self._configuration = Gauge(
@@ -53,6 +60,14 @@ class Metrics:
         """Where to read the queue's depth and the leadership at each scrape."""
         self._depth.set_function(depth)
         self._leader.set_function(lambda: float(leading()))
+
+    def observe_agents(self, count: Callable[[], float]) -> None:
+        """Where to read at each scrape how many agents are connected."""
+        self._agents.set_function(count)
+
+    def agent_request(self, result: str) -> None:
+        """Count one request to an agent and what became of it; `lost`: no answer came."""
+        self._agent_requests.labels(result).inc()
 
     def set_configuration(self, state: ConfigurationState) -> None:
         """Say what state the ConfigMap is in."""

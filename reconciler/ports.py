@@ -54,6 +54,7 @@ SERVICE = Kind("", "v1", "services", "Service")
 NODE = Kind("", "v1", "nodes", "Node", namespaced=False, unread=("status",))
 DAEMON_SET = Kind("apps", "v1", "daemonsets", "DaemonSet")
 SERVICE_ACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
+TOKEN_REVIEW = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 EVENT = Kind("events.k8s.io", "v1", "events", "Event")
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 MUTATING_WEBHOOK = Kind(

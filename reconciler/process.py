@@ -14,6 +14,8 @@ import structlog
 from edgefarm import names
 from edgefarm.errors import SettingsError
 from reconciler.adapters.kube import KubeClient
+from reconciler.agent_admission import Cluster
+from reconciler.agent_service import AgentService
 from reconciler.configuration_source import ConfigurationSource, configuration_source
 from reconciler.connections import Connections
 from reconciler.context import Context, Key, Registration
@@ -50,6 +52,14 @@ class Process:
         self._connections = Connections(settings.vault_token_file, clock=_now, metrics=metrics, log=log)
         self._leafs = LeafMonitor(self._connections.nats, self._has_leafs, log=log)
         self._connections.on_leafs(self._leafs.look_soon)
+        self._agents = AgentService(
+            Cluster(kube, kube, settings.namespace),
+            self._connections.agents_user,
+            lambda: self._source.current,
+            clock=_now,
+            metrics=metrics,
+            log=log,
+        )
         self._queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later, chance)
         self._manager = Manager(self._informers, self._queue, resync=self._resync, metrics=metrics, log=log)
         identity = f"{settings.pod_name}_{secrets.token_hex(4)}"
@@ -98,13 +108,16 @@ class Process:
             settings=self.settings,
             log=self._log,
             leafs=lambda: self._leafs.view,
+            agents=lambda: self._agents.connected,
         )
         # Before the controllers' own handlers, so that they find the new configuration in force.
         self._informers.informer(configuration_source(self.settings.namespace)).add_handler(self._source.changed)
         self._source.on_applied(self._connections.apply)
+        self._source.on_applied(lambda _: self._agents.configuration_changed())
         self._source.on_applied(lambda _: self._manager.enqueue_all())
         self._manager.register([build(context) for build in builders])
         self._leafs.add_handler(self._manager.leafs_changed)
+        self._agents.add_handler(self._manager.agents_changed)
 
     async def _listen(self) -> None:
         host, port = self.settings.health_host, self.settings.health_port
@@ -123,6 +136,7 @@ class Process:
                 self._log.info("waiting", reason=self._source.summary)
             group.create_task(self._manager.run(self.settings.workers))
             group.create_task(self._leafs.run())
+            group.create_task(self._agents.run())
 
     async def _drain(self) -> None:
         self._log.info("stopping")

@@ -68,11 +68,29 @@ async def network_user(vault: VaultCalls, network: str, now: datetime) -> tuple[
     return await sign_user(vault, await network_signer(vault, network, names.controller_key(network)), _own(now))
 
 
+async def agents_user(vault: VaultCalls, now: datetime) -> tuple[str, str]:
+    """A new user of the agents' account that may speak to all of them, as JWT and seed, made in the same way.
+
+    Raises NatsUnavailable while there is no such account.
+    """
+    signer = await _signer(vault, names.AGENTS_ACCOUNT_KEY, names.AGENTS_CONTROLLER_KEY)
+    if signer is None:
+        raise NatsUnavailable("The agents of edge hosts have no account in NATS yet.")
+    return await sign_user(vault, signer, _own(now))
+
+
 async def network_signer(vault: VaultCalls, network: str, transit_key: str) -> Signer:
     """The latest version of a scoped key of a network's account. NatsUnavailable while there is none."""
-    account, key = await together(vault.call(Vault.key, names.account_key(network)), vault.call(Vault.key, transit_key))
-    if account is None or key is None:
+    signer = await _signer(vault, names.account_key(network), transit_key)
+    if signer is None:
         raise NatsUnavailable(f"The network {network} has no account in NATS yet.")
+    return signer
+
+
+async def _signer(vault: VaultCalls, account_key: str, transit_key: str) -> Signer | None:
+    account, key = await together(vault.call(Vault.key, account_key), vault.call(Vault.key, transit_key))
+    if account is None or key is None:
+        return None
     public = nkeys.encode_public(nkeys.Prefix.ACCOUNT, account.versions[_IDENTITY_VERSION].public_key)
     return Signer(public, key, max(key.versions))
 

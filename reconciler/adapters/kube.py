@@ -1,4 +1,4 @@
-"""The verbs of the Kubernetes API in raw JSON; implements `reconciler.ports.Kube`."""
+"""The verbs of the Kubernetes API in raw JSON; implements `reconciler.ports.Kube` and `TokenReviews`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kubernetes.aio.client.rest import RESTResponse
 
 from edgefarm.errors import KubernetesRefused, KubernetesUnavailable
 from reconciler.adapters.kubetransport import Call, RequestHook, Transport, describe, error_of
-from reconciler.ports import Kind, Object, WatchEvent
+from reconciler.ports import TOKEN_REVIEW, Kind, Object, WatchEvent
 from reconciler.settings import KubernetesSettings
 
 #: The server ends a watch after so many seconds; one that has not ended somewhat later is dead.
 WATCH_SECONDS: Final = 120
 _PAGE: Final = 500
-_READS: Final = frozenset({"get", "list", "watch"})
+_READS: Final = frozenset({"get", "list", "watch", "review"})
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
 _Objects = list[Object]
@@ -149,6 +149,19 @@ class KubeClient:
                 return False
             raise
         return True
+
+    async def review_token(self, token: str, audiences: Sequence[str]) -> Object:
+        """What the API server says about a token that is shown for one of these audiences: a TokenReview's status.
+
+        Nothing is stored, and no error repeats the token.
+        """
+        body = {
+            "apiVersion": TOKEN_REVIEW.api_version,
+            "kind": TOKEN_REVIEW.kind,
+            "spec": {"token": token, "audiences": list(audiences)},
+        }
+        answer = await self._transport.request(Call("review", TOKEN_REVIEW, TOKEN_REVIEW.path(), body=body))
+        return dict(answer.get("status") or {})
 
     async def _pages(self, kind: Kind, path: str, query: Mapping[str, str]) -> tuple[_Objects, str]:
         items: _Objects = []

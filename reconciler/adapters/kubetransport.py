@@ -30,6 +30,7 @@ _METHODS: Final = {
     "list": "GET",
     "watch": "GET",
     "create": "POST",
+    "review": "POST",
     "replace": "PUT",
     "patch": "PATCH",
     "delete": "DELETE",
@@ -40,7 +41,8 @@ RequestHook = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Call:
-    """One request. `verb` is one of Kubernetes' own (get, list, watch, create, replace, patch, delete)."""
+    """One request. `verb` is one of Kubernetes' own (get, list, watch, create, replace, patch, delete) or
+    review: a create that stores nothing."""
 
     verb: str
     kind: Kind

@@ -1,4 +1,4 @@
-"""Owns one login to a NATS server, over which requests with many answers are made; the only importer of nats-py."""
+"""Owns one login to a NATS server, for requests with many answers and for talk; the only importer of nats-py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import base64
 import contextlib
 import secrets
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -27,6 +28,25 @@ _GOODBYE: Final = 0.5
 Enough = Callable[[Sequence[bytes]], bool]
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A message as it came; `reply` is empty where no answer is wanted."""
+
+    subject: str
+    reply: str
+    headers: Mapping[str, str]
+    data: bytes = field(repr=False)
+
+    @property
+    def nobody_listens(self) -> bool:
+        """Whether the server says, where an answer was awaited, that there was nobody to hear the request."""
+        return self.headers.get("Status") == "503"
+
+
+#: Told every message of a subscription, one after the other.
+Hearer = Callable[[Heard], Awaitable[None]]
+
+
 class ConnectionLostError(Exception):
     """The connection ended while an answer was awaited."""
 
@@ -36,6 +56,7 @@ class Connection:
     use the same credentials again, and it gives up for good when they have expired."""
 
     def __init__(self, patience: float, inbox: str) -> None:
+        self._ended = asyncio.Event()
         self.lost = False
         self._patience = patience
         self._client = Client()
@@ -47,7 +68,8 @@ class Connection:
     async def open(
         cls, url: str, jwt: str, seed: str, tls: ssl.SSLContext | None, patience: float, *, inbox: str = "_INBOX"
     ) -> Connection:
-        """Log in within `patience` seconds, else raise NatsUnavailable. Answers come to subjects below `inbox`."""
+        """Log in within `patience` seconds, else raise NatsUnavailable. Answers come to subjects below `inbox`; where
+        that is empty there can be no `gather`."""
         connection = cls(patience, inbox)
         options: dict[str, Any] = {
             "servers": [url],
@@ -67,7 +89,8 @@ class Connection:
         try:
             async with asyncio.timeout(patience):
                 await connection._client.connect(**options)
-                await connection._client.subscribe(f"{connection._inbox}.*", cb=connection._receive)
+                if inbox:
+                    await connection._client.subscribe(f"{connection._inbox}.*", cb=connection._receive)
         except asyncio.CancelledError:
             await connection.close()
             raise
@@ -101,9 +124,7 @@ class Connection:
                         if quiet is not None:
                             deadline.reschedule(asyncio.get_running_loop().time() + quiet)
         except nats.errors.MaxPayloadError as error:
-            raise NatsRefused(
-                f"NATS accepts messages of {self._client.max_payload} bytes, not of {len(payload)}."
-            ) from error
+            raise self._too_large(payload) from error
         except nats.errors.Error as error:
             self.lost = True  # before the client itself says so, which may be after the next request
             raise ConnectionLostError from error
@@ -123,6 +144,36 @@ class Connection:
         except nats.errors.Error as error:
             raise ConnectionLostError from error
 
+    async def hear(self, subject: str, hearer: Hearer) -> None:
+        """Have every message on a subject told to `hearer` once the server has taken note."""
+
+        async def receive(message: Msg) -> None:
+            await hearer(Heard(message.subject, message.reply, message.headers or {}, message.data))
+
+        try:
+            await self._client.subscribe(subject, cb=receive)
+            for _ in range(2):  # the first PING overtakes what is still in the client's buffer
+                await self._client.flush(max(1, int(self._patience)))
+        except (nats.errors.Error, OSError) as error:
+            raise ConnectionLostError from error
+
+    async def say(
+        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, reply: str = ""
+    ) -> None:
+        """Publish one message. NatsRefused when it is larger than the server accepts."""
+        if self.lost:
+            raise ConnectionLostError
+        try:
+            await self._client.publish(subject, data, reply=reply, headers=dict(headers) if headers else None)
+        except nats.errors.MaxPayloadError as error:
+            raise self._too_large(data) from error
+        except (nats.errors.Error, OSError) as error:
+            raise ConnectionLostError from error
+
+    async def ended(self) -> None:
+        """Return when the connection is over."""
+        await self._ended.wait()
+
     async def close(self) -> None:
         """End it; a peer that does not say goodbye is not waited for."""
         with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
@@ -137,6 +188,9 @@ class Connection:
             raise nats.errors.SecureConnRequiredError
         return base64.b64encode(nkeys.sign(seed, nonce.encode()))
 
+    def _too_large(self, payload: bytes) -> NatsRefused:
+        return NatsRefused(f"NATS accepts messages of {self._client.max_payload} bytes, not of {len(payload)}.")
+
     async def _receive(self, message: Msg) -> None:
         queue = self._waiting.get(message.subject)
         if queue is not None:
@@ -147,6 +201,7 @@ class Connection:
 
     async def _end(self) -> None:
         self.lost = True
+        self._ended.set()
         for queue in self._waiting.values():
             queue.put_nowait(None)
 

@@ -7,18 +7,15 @@ leaves a credential valid that should not be, and documents never name a key tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from edgefarm import names
-from edgefarm.nats.claims import ScopedKey
 from edgefarm.vault import TransitKey
-from reconciler.concurrency import all_of, together
 from reconciler.context import Context
 from reconciler.controllers.account_storage import AccountStorage
 from reconciler.controllers.accounts import Accounts
-from reconciler.controllers.vault_objects import NetworkVault, VaultListings, VaultObjects
+from reconciler.controllers.scope_keys import IDENTITY_VERSION, KeysDue, ScopeKey, ensure_keys
+from reconciler.controllers.vault_objects import AccountVault, Territory, VaultListings, VaultObjects
 from reconciler.desired.account import Comparison, account_public
 from reconciler.desired.blueprint import Blueprint
 from reconciler.desired.conditions import Converged
@@ -27,37 +24,13 @@ from reconciler.desired.grants import (
     Grant,
     GrantMaker,
     GrantWrites,
-    SigningKey,
     departures,
     grant_writes,
     orphaned_keys,
 )
-from reconciler.desired.keys import KeySchedule, plan_key
+from reconciler.desired.keys import KeySchedule
 from reconciler.desired.leafs import leaf_grant
 from reconciler.desired.scopes import Scope, policy_scope_key, scopes_of
-
-#: An account is known to servers by its public key, so the first version counts, whatever somebody adds to the key.
-_IDENTITY_VERSION: Final = 1
-
-
-@dataclass(frozen=True)
-class _ScopeKey:
-    """A scope's key after it was made or rotated, which versions of it are valid, and when that changes by itself."""
-
-    scope: Scope
-    key: TransitKey
-    active: tuple[int, ...]
-    look_again: datetime | None
-
-    def claims(self) -> list[ScopedKey]:
-        """One entry in the account per valid version."""
-        # The latest version signs, even if a clock of Vault that is behind ours dates it before a revocation.
-        valid = sorted({*self.active, self.key.latest_version})
-        publics = (account_public(self.key.versions[version].public_key) for version in valid)
-        return [ScopedKey(public, self.scope.role, self.scope.template) for public in publics]
-
-    def signing(self) -> SigningKey:
-        return SigningKey(self.key.name, self.key.latest_version, account_public(self.key.latest.public_key))
 
 
 class Convergence:
@@ -77,14 +50,15 @@ class Convergence:
 
         May stop anywhere with VaultUnavailable, VaultRefused, NatsUnavailable or NatsRefused; the next call goes on.
         """
-        vault = NetworkVault(self._context.vault, self._listings, blueprint.name)
+        vault = AccountVault(self._context.vault, self._listings, Territory.of_network(blueprint.name))
         found = await vault.read()
         scopes = scopes_of(blueprint)
         in_use = {holder.path: scope.key for scope in scopes for holder in scope.holders}
         leaving = departures(found.grants, in_use, found.keys)
         await vault.revoke(leaving.roles)
-        identity, keys = await self._ensure_keys(vault, blueprint, scopes, found, frozenset(leaving.keys))
-        account = account_public(identity.versions[_IDENTITY_VERSION].public_key)
+        due = KeysDue(_schedule(blueprint), self._context.clock, frozenset(leaving.keys))
+        identity, keys = await ensure_keys(vault, found, scopes, due)
+        account = account_public(identity.versions[IDENTITY_VERSION].public_key)
         scoped = [entry for key in keys for entry in key.claims()]
         before, servers = await self._accounts.ensure(blueprint, account, scoped, anew=reserve_again)
         grants = await self._grants(blueprint, account, keys)
@@ -110,7 +84,7 @@ class Convergence:
         """Have leafs that were away told what the account is now. AccountNotStored when it has to be looked into."""
         await self._accounts.push_again(account)
 
-    async def _grants(self, blueprint: Blueprint, account: str, keys: Sequence[_ScopeKey]) -> list[Grant]:
+    async def _grants(self, blueprint: Blueprint, account: str, keys: Sequence[ScopeKey]) -> list[Grant]:
         leaf = blueprint.entry.members() if blueprint.entry else {"leaf": []}
         make = GrantMaker(account, blueprint.credentials, blueprint.configuration, leaf)
         grants = []
@@ -127,11 +101,11 @@ class Convergence:
         """Remove what the account stores, the account from the servers, then roles, policies, documents and keys; the
         account's key last, because it tells an interrupted removal which account it was. `reserved`: whether the hub
         has set storage aside, so that there may be something in it."""
-        vault = NetworkVault(self._context.vault, self._listings, network)
+        vault = AccountVault(self._context.vault, self._listings, Territory.of_network(network))
         found = await vault.read()
         accounts = {account_before} if account_before else set()
         if found.account is not None:
-            account = account_public(found.account.versions[_IDENTITY_VERSION].public_key)
+            account = account_public(found.account.versions[IDENTITY_VERSION].public_key)
             accounts.add(account)
             if _lets_us_in(await self._accounts.stored(account), found.keys.get(names.controller_key(network))):
                 await self._storage.delete(network, account, reserved=reserved)
@@ -141,40 +115,6 @@ class Convergence:
         await vault.delete_keys(found.keys)
         if found.account is not None:
             await vault.delete_keys([found.account.name])
-
-    async def _ensure_keys(
-        self,
-        vault: NetworkVault,
-        blueprint: Blueprint,
-        scopes: Sequence[Scope],
-        found: VaultObjects,
-        replace: frozenset[str],
-    ) -> tuple[TransitKey, list[_ScopeKey]]:
-        schedule = _schedule(blueprint)
-
-        async def identity() -> TransitKey:
-            return found.account or await vault.create_account_key()
-
-        async def scoped() -> list[_ScopeKey]:
-            return await all_of([self._ensure_key(vault, scope, schedule, found, replace) for scope in scopes])
-
-        return await together(identity(), scoped())
-
-    async def _ensure_key(
-        self, vault: NetworkVault, scope: Scope, schedule: KeySchedule, found: VaultObjects, replace: frozenset[str]
-    ) -> _ScopeKey:
-        if scope.key in replace:
-            key = await vault.replace_key(scope.key)
-        else:
-            key = found.keys.get(scope.key) or await vault.create_key(scope.key)
-        if scope.orders is None:
-            return _ScopeKey(scope, key, tuple(key.versions), None)
-        now = self._context.clock()
-        plan = plan_key(key, scope.orders, schedule, now)
-        if plan.rotate:
-            key = await vault.rotate_key(scope.key)
-            plan = plan_key(key, scope.orders, schedule, now)
-        return _ScopeKey(scope, key, plan.active, plan.look_again)
 
 
 def _lets_us_in(account: Mapping[str, Any] | None, key: TransitKey | None) -> bool:

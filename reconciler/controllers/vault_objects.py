@@ -1,4 +1,4 @@
-"""Reads and writes what Vault holds for one network: transit keys, roles, policies, access documents. No decisions."""
+"""Reads and writes what Vault holds for one account: transit keys, roles, policies, access documents. No decisions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,35 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Territory:
+    """Which names in Vault belong to one account: its identity key, its other keys by name and by prefix, the prefix
+    of its roles, and the folder of its documents."""
+
+    account: str
+    keys: tuple[str, ...]
+    key_prefixes: tuple[str, ...]
+    role_prefix: str
+    folder: str
+
+    @classmethod
+    def of_network(cls, network: str) -> Territory:
+        """What belongs to a network."""
+        return cls(
+            account=names.account_key(network),
+            keys=(names.controller_key(network), names.nack_key(network)),
+            key_prefixes=(names.policy_key_prefix(network), names.leaf_key_prefix(network)),
+            role_prefix=names.grant_role_prefix(network),
+            folder=names.access_document_prefix(network),
+        )
+
+    def has_key(self, name: str) -> bool:
+        """Whether this transit key belongs to it."""
+        return name == self.account or name in self.keys or name.startswith(self.key_prefixes)
+
+
+@dataclass(frozen=True)
 class VaultNames:
-    """What there is for a network, by name. `policies` are Vault policies, `documents` full paths."""
+    """What there is for an account, by name. `policies` are Vault policies, `documents` full paths."""
 
     keys: tuple[str, ...]
     roles: tuple[str, ...]
@@ -27,7 +54,7 @@ class VaultNames:
 
 @dataclass(frozen=True)
 class VaultObjects:
-    """The same with content; `account` is the identity key of the network's account."""
+    """The same with content; `account` is the account's identity key."""
 
     account: TransitKey | None
     keys: Mapping[str, TransitKey]
@@ -35,7 +62,7 @@ class VaultObjects:
 
 
 class VaultListings:
-    """Lists of names in Vault, which hold those of all networks: passes that run at the same time share one request."""
+    """Lists of names in Vault, which hold those of all accounts: passes that run at the same time share one request."""
 
     def __init__(self, vault: VaultCalls) -> None:
         self.keys = NextRound(lambda: vault.call(Vault.keys))
@@ -43,16 +70,13 @@ class VaultListings:
         self.policies = NextRound(lambda: vault.call(Vault.policies))
 
 
-class NetworkVault:
-    """The part of Vault that belongs to one network. Independent requests run at the same time."""
+class AccountVault:
+    """The part of Vault that belongs to one account. Independent requests run at the same time."""
 
-    def __init__(self, vault: VaultCalls, listings: VaultListings, network: str) -> None:
+    def __init__(self, vault: VaultCalls, listings: VaultListings, territory: Territory) -> None:
         self._vault = vault
         self._listings = listings
-        self._network = network
-        self._account = names.account_key(network)
-        self._own_keys = (self._account, names.controller_key(network), names.nack_key(network))
-        self._own_families = (names.policy_key_prefix(network), names.leaf_key_prefix(network))
+        self._territory = territory
 
     async def names(self) -> VaultNames:
         """List everything."""
@@ -60,11 +84,11 @@ class NetworkVault:
             self._listings.keys.get(),
             self._listings.roles.get(),
             self._listings.policies.get(),
-            self._vault.call(Vault.list_documents, names.access_document_prefix(self._network)),
+            self._vault.call(Vault.list_documents, self._territory.folder),
         )
-        role_prefix = names.grant_role_prefix(self._network)
+        role_prefix = self._territory.role_prefix
         return VaultNames(
-            keys=tuple(name for name in keys if name in self._own_keys or name.startswith(self._own_families)),
+            keys=tuple(filter(self._territory.has_key, keys)),
             roles=tuple(name for name in roles if name.startswith(role_prefix)),
             policies=tuple(name for name in policies if name.startswith(names.vault_policy(role_prefix))),
             documents=tuple(documents),
@@ -79,12 +103,12 @@ class NetworkVault:
             self._each(found.policies, lambda name: self._vault.call(Vault.policy, name)),
             self._each(found.documents, lambda path: self._vault.call(Vault.read_document, path)),
         )
-        account = keys.pop(self._account, None)
+        account = keys.pop(self._territory.account, None)
         return VaultObjects(account, keys, VaultGrants(roles, policies, documents))
 
     async def create_account_key(self) -> TransitKey:
-        """Make the identity of the network's account."""
-        return await self._vault.call(Vault.create_key, self._account)
+        """Make the account's identity."""
+        return await self._vault.call(Vault.create_key, self._territory.account)
 
     async def create_key(self, name: str) -> TransitKey:
         """Make a scoped key."""
