@@ -9,9 +9,8 @@ from ipaddress import (
     IPv4Network,
     IPv6Address,
     IPv6Network,
-    NetmaskValueError,
     ip_address,
-    ip_network,
+    ip_interface,
 )
 from typing import Final, TypeAlias
 
@@ -128,14 +127,15 @@ def endpoint_address(text: str) -> Address | None:
 
 def _plain_network(text: str) -> Network:
     try:
-        if re.fullmatch("[0-9A-Fa-f.:]+/[0-9]{1,3}", text):
-            return ip_network(text)
-        problem = "is not a network"
-    except (AddressValueError, NetmaskValueError):
-        problem = "is not a network"
+        interface = ip_interface(text) if re.fullmatch("[0-9A-Fa-f.:]+/[0-9]{1,3}", text) else None
     except ValueError:
-        problem = f"has bits beyond its length (meant is {ip_network(text, strict=False)})"
-    raise ValueError(f"{text!r} {problem}: write for example 10.42.7.0/24 or fd00:42:7::/64")
+        interface = None
+    if interface is None:
+        raise ValueError(f"{text!r} is not a network: write for example 10.42.7.0/24 or fd00:42:7::/64")
+    network = interface.network
+    if interface.ip != network.network_address:
+        raise ValueError(f"{text!r} has bits set beyond its length: write {network}")
+    return network
 
 
 def _is_host(host: str, *, bracketed: bool) -> bool:
