@@ -5,21 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from localcluster import netns
 from localcluster.demo.command import Story, run
 from localcluster.demo.mesh.outage import OutageDemo
-from localcluster.demo.mesh.plant import Plant
-from localcluster.demo.mesh.topology import (
-    CLUSTER_ADDRESS,
-    MESH_BLOCK,
-    POD_BLOCK,
-    SERVICE_BLOCK,
-    Topology,
-    topology,
-)
-from localcluster.platform import PlatformOptions
+from localcluster.demo.mesh.plant import Plant, platform_options
+from localcluster.demo.mesh.topology import Topology, topology
 
 _STEPS = (
     ("agents register, and every host gets an EdgeDevice", OutageDemo.agents_register),
@@ -29,6 +20,7 @@ _STEPS = (
     ("gateways relay what cannot go directly", OutageDemo.paths_are_relayed),
     ("a free path becomes a direct one", OutageDemo.paths_become_direct),
     ("a direct path that is cut falls back to the relay", OutageDemo.a_cut_path_falls_back),
+    ("a gateway dies, the other one takes over", OutageDemo.a_gateway_dies),
     ("what a host refuses stands in its EdgeDevice", OutageDemo.mistakes_reach_the_user),
     ("reconciler, NATS and Vault are stopped: traffic goes on", OutageDemo.servers_are_stopped),
     ("an edge host reboots meanwhile: its tunnel returns", OutageDemo.a_host_reboots_meanwhile),
@@ -50,22 +42,6 @@ class _World:
             yield
 
 
-def _options(daprd: Path, assets: Path | None) -> PlatformOptions:
-    return PlatformOptions(
-        daprd=daprd,
-        kubebuilder_assets=assets,
-        server_host=CLUSTER_ADDRESS,
-        mesh={
-            "enabled": True,
-            "ipv4Block": MESH_BLOCK,
-            "podCIDRs": [POD_BLOCK],
-            "serviceCIDRs": [SERVICE_BLOCK],
-            "observeEvery": "2s",
-        },
-        resync="30s",
-    )
-
-
 def main() -> int:
     """Entry point; the exit status is 0 when every step held, and where the demo cannot run."""
     world = _World()
@@ -73,7 +49,7 @@ def main() -> int:
     story = Story(
         target="demo-mesh",
         about="Build homes, an internet and a cluster in network namespaces, and check the mesh between them.",
-        options=_options,
+        options=platform_options,
         make=lambda observer, note: OutageDemo(Plant(observer, world.made), note),
         steps=_STEPS,
         suggestions=("get edgedevices -n network", "get edgedevice edge-a -n network -o yaml"),

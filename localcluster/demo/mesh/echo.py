@@ -1,7 +1,8 @@
 """Sends ICMP echo requests and says what was answered; run in a namespace (`python -m localcluster.demo.mesh.echo`).
 
-One JSON object is printed at the end: for each address `sent`, `answered`, `longestGap` (seconds without an answer,
-after the first one) and `median` round trip (seconds). SIGTERM is the end of a long run.
+One JSON object is printed at the end: for each address `sent`, `answered`, `first` (when the first answer came, by the
+monotonic clock), `longestGap` (seconds without an answer after that) and `median` round trip (seconds). SIGTERM is the
+end of a long run.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Seen:
         return {
             "sent": len(self.sent),
             "answered": len(self.answered),
+            "first": min(arrivals, default=None),
             "longestGap": round(max(gaps), 3) if gaps else None,
             "median": round(statistics.median(trips), 6) if trips else None,
         }

@@ -11,7 +11,8 @@ from edgefarm import names
 from localcluster.client import is_gone
 from localcluster.demo.mesh.hosts import INTERFACE, Host
 from localcluster.demo.mesh.plant import EDGE_DEVICES
-from localcluster.demo.mesh.steps import MeshDemo
+from localcluster.demo.mesh.steps import FALL_BACK, MeshDemo
+from localcluster.demo.mesh.topology import SERVICE_ADDRESS
 from localcluster.demo.observer import eventually
 from localcluster.demo.report import CheckFailed
 
@@ -43,6 +44,28 @@ class OutageDemo(MeshDemo):
         host.space.ip("link", "delete", _FOREIGN)
         await self.plant.ready([host])
         return f"its condition Configured says: {words}"
+
+    async def a_gateway_dies(self) -> str:
+        """The gateway that carries everything loses its power: the other one takes over, and gives it back later."""
+        dead = self.plant.preferred
+        other = next(gateway for gateway in self.plant.gateways if gateway is not dead)
+        pings = self.plant.start_pings(self.one, SERVICE_ADDRESS)
+        await eventually("pings run", lambda: self.plant.answered(self.one.space, [SERVICE_ADDRESS]))
+        dead.lose_power()
+        self.plant.topology.serve_mesh_by(other.node)  # as the cluster's routers would
+        await eventually(
+            "a Service answers", lambda: self.plant.answered(self.one.space, [SERVICE_ADDRESS]), within=FALL_BACK
+        )
+        seen = await self.plant.stop_pings(pings)
+        await self.plant.ready([other, *self.plant.edges])
+        dead.start()
+        self.plant.topology.serve_mesh_by(dead.node)
+        await self.plant.ready([dead, *self.plant.edges])
+        pairs = await self.plant.all_answer(within=60)
+        return (
+            f"{other.device} took over after a gap of {seen['longestGap']:.1f} s; all {pairs} pairs answer again "
+            f"through {dead.device}"
+        )
 
     async def servers_are_stopped(self) -> str:
         """Without reconciler, NATS and Vault traffic goes on."""

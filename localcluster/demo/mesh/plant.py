@@ -8,15 +8,28 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from edgefarm import names
-from localcluster.client import DEPLOYMENTS, PODS, SERVICE_ACCOUNTS, Json, Resource
+from localcluster.client import DEPLOYMENTS, PODS, SERVICE_ACCOUNTS, Json, Resource, is_gone
 from localcluster.demo.mesh.hosts import LISTEN_PORT, Host, Tokens
-from localcluster.demo.mesh.topology import EDGES, GATEWAYS, POD_ADDRESS, POD_BLOCKS, SERVICE_ADDRESS, Topology
+from localcluster.demo.mesh.topology import (
+    CLUSTER_ADDRESS,
+    EDGES,
+    GATEWAYS,
+    MESH_BLOCK,
+    POD_ADDRESS,
+    POD_BLOCK,
+    POD_BLOCKS,
+    SERVICE_ADDRESS,
+    SERVICE_BLOCK,
+    Topology,
+)
 from localcluster.demo.observer import Observer, eventually
 from localcluster.demo.report import CheckFailed
 from localcluster.netns import Namespace
+from localcluster.platform import PlatformOptions
 from localcluster.process import LocalProcess
 
 EDGE_DEVICES: Final = Resource(names.API_VERSION, "edgedevices")
@@ -31,6 +44,8 @@ class Plant:
     observer: Observer
     topology: Topology
     hosts: dict[str, Host] = field(default_factory=dict)
+    preferred: Host = field(init=False)
+    """The gateway that carries everything while it lives."""
 
     def __post_init__(self) -> None:
         self.platform = self.observer.platform
@@ -54,7 +69,11 @@ class Plant:
             host.prepare(Tokens(*[await self._token(host, audience) for audience in _AUDIENCES]))
             self.hosts[node] = host
         # Where hosts outside reach a gateway is nothing that it could know.
-        await self.kube.apply([_gateway(name, address) for name, address in GATEWAYS.items()])
+        made = await self.kube.apply([_gateway(name, address) for name, address in GATEWAYS.items()])
+        # All hosts prefer the oldest gateway, so that is where the cluster must send its answers.
+        oldest = min((device["metadata"] for device in made), key=lambda meta: (meta["creationTimestamp"], meta["uid"]))
+        self.preferred = next(host for host in self.gateways if host.device == oldest["name"])
+        self.topology.serve_mesh_by(self.preferred.node)
 
     @property
     def edges(self) -> list[Host]:
@@ -96,6 +115,12 @@ class Plant:
         """Change its EdgeDevice's `spec.network.mesh`; None removes a member."""
         change = {"spec": {"network": {"mesh": mesh}}}
         await self.kube.patch(EDGE_DEVICES, host.device, change, names.CONTROLLER_NAMESPACE)
+
+    async def forget(self, host: Host) -> None:
+        """Take a host out of the mesh and end what runs on it; when it is started again, it joins as a new one."""
+        await self.kube.delete(EDGE_DEVICES, host.device, names.CONTROLLER_NAMESPACE)
+        await self.kube.wait_for(EDGE_DEVICES, host.device, names.CONTROLLER_NAMESPACE, until=is_gone)
+        host.stop()
 
     async def reconciler(self, replicas: int) -> None:
         """Run so many reconcilers, and wait until it is so."""
@@ -180,6 +205,23 @@ class Plant:
             raise CheckFailed("the pings said nothing at their end")
         result: dict[str, Any] = next(iter(json.loads(lines[-1]).values()))
         return result
+
+
+def platform_options(daprd: Path, assets: Path | None = None) -> PlatformOptions:
+    """The platform as the mesh needs it, in the namespace `cluster`."""
+    return PlatformOptions(
+        daprd=daprd,
+        kubebuilder_assets=assets,
+        server_host=CLUSTER_ADDRESS,
+        mesh={
+            "enabled": True,
+            "ipv4Block": MESH_BLOCK,
+            "podCIDRs": [POD_BLOCK],
+            "serviceCIDRs": [SERVICE_BLOCK],
+            "observeEvery": "2s",
+        },
+        resync="30s",
+    )
 
 
 _ECHO: Final = "localcluster.demo.mesh.echo"

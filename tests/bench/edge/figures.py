@@ -20,13 +20,14 @@ class Case:
 
     name: str
     peer: str | None = None
+    bench: str = "edge"
 
     def say(self, metric: str, unit: str, values: Sequence[float], peers: Sequence[float] = ()) -> None:
         """The median, and beside it that of the peer.
 
         The ratio is that of pairs that ran one after the other, not of medians: the machine may have changed since.
         """
-        line: dict[str, Any] = {"bench": "edge", "case": self.name, "metric": metric, "unit": unit}
+        line: dict[str, Any] = {"bench": self.bench, "case": self.name, "metric": metric, "unit": unit}
         line["value"] = round(statistics.median(values), 3)
         if peers:
             ratios = [ours / peer for ours, peer in zip(values, peers, strict=True)]
