@@ -72,7 +72,7 @@ def agent_grants(
     account: str, key: SigningKey, holders: Iterable[Holder], configuration: Configuration
 ) -> tuple[Grant, ...]:
     """The agents' grants: those of pods, but for where the hub is."""
-    hub = {"hub": list(configuration.mesh.agent_urls or configuration.nats.client_urls), "leaf": []}
+    hub = {"hub": list(configuration.mesh.agent_urls), "leaf": []}
     make = GrantMaker(account, CredentialTimes(), configuration, {})
     grants = (make.grant(holder, key) for holder in holders)
     return tuple(replace(grant, document={**grant.document, **hub}) for grant in grants)

@@ -1,0 +1,195 @@
+"""Agents prove their nodes with real, pod-bound tokens, and nobody else gets in."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from edgefarm import agentbus, names
+from edgefarm.agentbus import Status
+from edgefarm.agentparts import Answer
+from edgefarm.errors import AgentUnavailable
+from tests.natskit import eventually
+from tests.reconciler_agents.kit import Cluster, Office, accepted, denied
+
+
+async def test_an_agent_registers_as_the_node_of_its_pod(listening: Office, cluster: Cluster) -> None:
+    token = cluster.token(await cluster.pod("edge"))
+    async with listening.agent(token) as agent:
+        device = accepted(await agent.register(containers=True))
+        known = listening.service.connected.get(device)
+        assert device == cluster.node_name("edge")
+        assert known is not None
+        assert (known.role, known.node, known.session) == ("edge", device, agent.nkey)
+        assert (known.network, known.containers, known.new, known.hostname) == (True, True, True, "host")
+        assert device in listening.told
+
+
+async def test_a_gateway_is_another_device_than_the_edge_agent_of_its_node(listening: Office, cluster: Cluster) -> None:
+    edge, gateway = await cluster.pod("both"), await cluster.pod("both", account="network-gateway")
+    async with listening.agent(cluster.token(edge)) as one, listening.agent(cluster.token(gateway)) as other:
+        node = accepted(await one.register())
+        assert accepted(await other.register()) == f"gateway.{node}"
+        assert [agent.device for agent in listening.service.connected.all()] == sorted([node, f"gateway.{node}"])
+
+
+async def test_a_token_of_another_service_account_is_refused(listening: Office, cluster: Cluster) -> None:
+    token = cluster.token(await cluster.pod("edge", account="somebody"))
+    async with listening.agent(token) as agent:
+        assert denied(await agent.register()) == "NotAnAgent"
+
+
+async def test_a_token_of_an_equal_account_in_another_namespace_is_refused(listening: Office, cluster: Cluster) -> None:
+    token = cluster.token(await cluster.pod("edge", namespace="default"))
+    async with listening.agent(token) as agent:
+        assert denied(await agent.register()) == "NotAnAgent"
+
+
+async def test_a_token_that_is_meant_for_vault_is_refused(listening: Office, cluster: Cluster) -> None:
+    token = cluster.token(await cluster.pod("edge"), audience=names.DEFAULT_AUDIENCE)
+    async with listening.agent(token) as agent:
+        assert denied(await agent.register()) == "TokenRefused"
+
+
+async def test_a_token_that_is_bound_to_no_pod_is_refused(listening: Office, cluster: Cluster) -> None:
+    await cluster.pod("edge")  # makes the service account
+    async with listening.agent(cluster.token(None)) as agent:
+        assert denied(await agent.register()) == "NotAPod"
+
+
+async def test_the_token_of_a_pod_that_is_gone_is_refused(listening: Office, cluster: Cluster) -> None:
+    pod = await cluster.pod("edge")
+    token = cluster.token(pod)
+    await cluster.remove(pod)
+    async with listening.agent(token) as agent:
+        assert denied(await agent.register()) == "TokenRefused"
+
+
+@pytest.mark.parametrize("token", ["garbage", "a.b.c", "x" * 20_000])
+async def test_garbage_is_refused_and_never_repeated(listening: Office, token: str) -> None:
+    async with listening.agent() as agent:
+        reply = await agent.register(token=token)
+        assert denied(reply) == "TokenRefused"
+        assert token not in str(reply)
+
+
+async def test_what_is_no_registration_is_refused(listening: Office) -> None:
+    async with listening.agent() as agent:
+        for data in (b"", b"[]", b'{"version": 2}', b"x" * 70_000):
+            assert denied(await agent.say(agentbus.register_subject(agent.nkey), data)) == "InvalidRegistration"
+
+
+async def test_who_is_not_registered_is_told_to_register(listening: Office) -> None:
+    async with listening.agent() as agent:
+        assert denied(await agent.heartbeat()) == agentbus.REASON_UNKNOWN
+
+
+async def test_replies_go_nowhere_but_to_the_agent_itself(listening: Office, cluster: Cluster) -> None:
+    async with listening.agent(cluster.token(await cluster.pod("edge"))) as victim, listening.agent() as attacker:
+        accepted(await victim.register())
+        for reply in (agentbus.request_subject(victim.nkey), agentbus.reply_subject(victim.nkey, "1"), "elsewhere"):
+            subject = agentbus.heartbeat_subject(attacker.nkey)
+            await attacker.connection.client.publish(subject, b"{}", reply=reply)
+        await attacker.heartbeat()  # comes after the others
+        await victim.heartbeat()
+        assert victim.requests == []
+        assert victim.connection.errors == []
+
+
+async def test_an_agent_cannot_register_with_the_nkey_of_another(listening: Office, cluster: Cluster) -> None:
+    token = cluster.token(await cluster.pod("edge"))
+    async with listening.agent(token) as victim, listening.agent() as attacker:
+        await attacker.connection.client.publish(agentbus.register_subject(victim.nkey), b"{}")
+        await attacker.connection.settle()
+        assert any("permissions violation" in error.lower() for error in attacker.connection.errors)
+
+
+async def test_only_the_agent_that_was_asked_can_answer(listening: Office, cluster: Cluster) -> None:
+    async with (
+        listening.agent(cluster.token(await cluster.pod("one"))) as victim,
+        listening.agent(cluster.token(await cluster.pod("two"))) as attacker,
+    ):
+        device = accepted(await victim.register())
+        accepted(await attacker.register())
+        asking = asyncio.create_task(listening.service.connected.request(device, b"question", timeout=20))
+        await eventually(lambda: bool(victim.requests), "the request has arrived")
+        identifier = victim.requests[0].id
+        await attacker.answer(identifier, Answer(Status.DONE, b"forged"))
+        await attacker.connection.client.publish(
+            agentbus.answer_subject(victim.nkey, identifier), b"forged", headers={"Edgefarm-Status": "done"}
+        )
+        await attacker.heartbeat()  # comes after both
+        assert not asking.done()
+        await victim.answer(identifier, Answer(Status.DONE, b"right"))
+        assert await asking == b"right"
+
+
+async def test_a_pod_that_logs_in_again_replaces_its_own_session(listening: Office, cluster: Cluster) -> None:
+    token = cluster.token(await cluster.pod("edge"))
+    async with listening.agent(token) as before, listening.agent(token) as after:
+        device = accepted(await before.register())
+        assert accepted(await after.register(new=False)) == device
+        known = listening.service.connected.get(device)
+        assert known is not None
+        assert (known.session, known.new) == (after.nkey, False)
+        assert denied(await before.heartbeat()) == agentbus.REASON_UNKNOWN
+
+
+async def test_the_younger_pod_of_a_node_speaks_for_it_whoever_registers_last(
+    listening: Office, cluster: Cluster
+) -> None:
+    older = await cluster.pod("edge")
+    younger = await cluster.pod("edge")
+    while younger["metadata"]["creationTimestamp"] == older["metadata"]["creationTimestamp"]:
+        await cluster.remove(younger)
+        younger = await cluster.pod("edge")
+    async with listening.agent(cluster.token(older)) as old, listening.agent(cluster.token(younger)) as new:
+        device = accepted(await old.register())
+        assert accepted(await new.register()) == device
+        assert denied(await old.register()) == "Superseded"
+        known = listening.service.connected.get(device)
+        assert known is not None
+        assert known.session == new.nkey
+        await cluster.remove(younger)
+        assert accepted(await old.register()) == device
+
+
+async def test_a_pod_that_is_ending_gives_way_to_one_of_the_same_age(listening: Office, cluster: Cluster) -> None:
+    ending, staying = await cluster.pod("edge"), await cluster.pod("edge")
+    await cluster.end(ending)
+    async with listening.agent(cluster.token(staying)) as new, listening.agent(cluster.token(ending)) as old:
+        accepted(await new.register())
+        assert denied(await old.register()) == "Superseded"
+
+
+async def test_an_agent_is_known_again_within_a_heartbeat_after_a_restart(office: Office, cluster: Cluster) -> None:
+    async with office.agent(cluster.token(await cluster.pod("edge"))) as agent:
+        for new in (True, False):  # a process, and the one that follows it
+            office.service = office.new_service()
+            running = asyncio.create_task(office.service.run())
+            await office.heard()
+            assert denied(await agent.heartbeat()) == agentbus.REASON_UNKNOWN
+            device = accepted(await agent.register(new=new))
+            assert accepted(await agent.heartbeat()) == device
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_silent_agent_is_reported_and_forgotten(listening: Office, cluster: Cluster) -> None:
+    async with listening.agent(cluster.token(await cluster.pod("edge"))) as agent:
+        device = accepted(await agent.register())
+        listening.told.clear()
+        await eventually(lambda: device in listening.told, "the silence was noticed", 10)
+        assert listening.service.connected.get(device) is None
+        assert denied(await agent.heartbeat()) == agentbus.REASON_UNKNOWN
+
+
+async def test_a_mesh_that_is_switched_off_knows_no_agents(listening: Office, cluster: Cluster) -> None:
+    async with listening.agent(cluster.token(await cluster.pod("edge"))) as agent:
+        device = accepted(await agent.register())
+        await listening.switch_off()
+        await asyncio.wait_for(agent.connection.closed.wait(), 10)
+        assert listening.service.connected.all() == []
+        with pytest.raises(AgentUnavailable, match="not connected"):
+            await listening.service.connected.request(device, b"")
