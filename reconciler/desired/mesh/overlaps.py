@@ -14,7 +14,9 @@ from reconciler.desired.mesh.claims import Refusal, Seniority
 HostAddress: TypeAlias = IPv4Interface | IPv6Interface
 
 #: How much a Node's pod CIDR is widened to guess the cluster's: what the controller manager takes by default.
-_WIDENED: Final = {4: 8, 6: 8}
+_WIDENED: Final = 8
+#: No guess is wider than this.
+_WIDEST: Final = {4: 8, 6: 32}
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ def pod_networks(cidrs: Iterable[Network], avoid: Sequence[Network]) -> tuple[Ne
     for cidr in sorted(cidrs, key=lambda each: (each.version, each)):
         if any(inside(cidr, network) for network in found):
             continue
-        wide = cidr.supernet(prefixlen_diff=min(_WIDENED[cidr.version], cidr.prefixlen - 1))
+        room = max(0, cidr.prefixlen - _WIDEST[cidr.version])
+        wide = cidr.supernet(prefixlen_diff=min(_WIDENED, room))
         found[cidr if any(overlap(wide, each) for each in avoid) else wide] = None
     return tuple(found)
 
