@@ -18,7 +18,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "abbot_requests",
-            "Requests by kind and result (done, invalid, failed, crashed).",
+            "Requests by kind and result (done, invalid, failed, cancelled, crashed).",
             ("kind", "result"),
             registry=self._registry,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,9 @@ class Requests:
             result = "failed"
             self._log.warning("request failed", kind=kind, reason=str(error))
             raise NetworkFailed(str(error)) from error
+        except asyncio.CancelledError:
+            result = "cancelled"
+            raise
         except Exception as error:
             # Text of foreign exceptions may repeat what was asked for, and that may be a key: the log masks it.
             self._log.exception("request crashed", kind=kind)
