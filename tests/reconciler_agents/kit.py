@@ -7,7 +7,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from edgefarm import agentbus, names
 from edgefarm.agentbus import Accepted, Denied, Registration, Reply
 from edgefarm.agentparts import Answer, Request, RequestParts
 from edgefarm.errors import Conflict
-from edgefarm.nats import nkeys
+from edgefarm.nats import jwt, nkeys
+from edgefarm.nats.claims import delete_claims
 from edgefarm.vault import Vault
 from localcluster.kubernetes import ApiServer
 from reconciler import agent_admission
@@ -35,7 +36,7 @@ from reconciler.users import agents_user, system_user
 from reconciler.vault_session import VaultSession
 from tests.apiserver.rest import Rest, pod
 from tests.natskit import Connection, Credentials, eventually
-from tests.reconciler.gate import Gate, GatedNats, GatedVault
+from tests.reconciler.gate import Broken, Gate, GatedNats, GatedVault
 from tests.reconciler.world import Events, World, sign_user
 
 NAMESPACE = names.CONTROLLER_NAMESPACE
@@ -111,7 +112,6 @@ class Office:
         self.world = world
         self.gate = Gate()
         self.metrics = Metrics()
-        self.ahead = timedelta(0)
         self.told: list[str] = []
         self._kube = kube
         self._session = session
@@ -122,7 +122,7 @@ class Office:
         def nothing(*_: object, **__: object) -> Any:
             raise AssertionError("nobody needs this here")
 
-        self._context = Context(
+        self.context = Context(
             kube=kube,
             store=nothing,
             configuration=lambda: self.configuration,
@@ -130,7 +130,7 @@ class Office:
             nats=lambda: GatedNats(system, self.gate),
             jetstream=nothing,
             events=Events(),
-            clock=lambda: datetime.now(UTC) + self.ahead,
+            clock=lambda: datetime.now(UTC),
             settings=read_settings(settings),
             log=_LOG,
             agents=NoAgents,
@@ -153,12 +153,44 @@ class Office:
 
     async def converge(self) -> Result:
         """One pass of the controller of a process that has just started."""
-        controller = agents_account.AgentsAccountController(self._context)
+        controller = agents_account.AgentsAccountController(self.context)
         return await controller.reconcile(controller.key)
+
+    async def killed_at(self, call: int) -> bool:
+        """One pass that is killed before its `call`-th outside call; True when it ended before."""
+        self.gate.reset()
+        self.gate.fail_at = call
+        try:
+            await self.converge()
+        except Broken:
+            return False
+        else:
+            return True
+        finally:
+            self.gate.fail_at = None
+
+    async def deletion_of(self, account: str) -> str:
+        """A request to delete the account, as somebody else with the operator's key would make it."""
+        key = names.OPERATOR_SIGNING_KEYS[0]
+        now = int(datetime.now(UTC).timestamp())
+        claims = delete_claims(
+            accounts=[account], issuer=self.world.operator.signing_keys[0], jti=secrets.token_hex(8), issued_at=now
+        )
+        data = jwt.signing_input(claims)
+        return jwt.assemble(data, await asyncio.to_thread(self.world.admin.sign, key, 1, data))
+
+    def without_mesh(self) -> Configuration:
+        """The configuration with the mesh switched off."""
+        return replace(self.configuration, mesh=replace(self.configuration.mesh, enabled=False))
+
+    def switch_on(self) -> None:
+        """Have a mesh."""
+        self.configuration = replace(self.configuration, mesh=replace(self.configuration.mesh, enabled=True))
+        self.service.configuration_changed()
 
     async def switch_off(self) -> None:
         """Have no mesh any more."""
-        self.configuration = replace(self.configuration, mesh=replace(self.configuration.mesh, enabled=False))
+        self.configuration = self.without_mesh()
         self.service.configuration_changed()
         await self.converge()
 
