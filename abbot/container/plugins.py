@@ -58,7 +58,10 @@ class Plugins:
     def check(self, chain: Sequence[Plugin], attachment: Attachment, result: Result) -> None:
         """NetworkFailed when a plugin finds its part of the network missing or changed."""
         for plugin in chain:
-            self._call("CHECK", plugin, attachment, result)
+            if plugin["type"] == "portmap":
+                _check_ports(attachment, result)
+            else:
+                self._call("CHECK", plugin, attachment, result)
 
     def refuse_missing(self, chain: Sequence[Plugin]) -> None:
         """NetworkFailed when a plugin, or a program that it needs, is not installed: before anything is begun."""
@@ -102,6 +105,17 @@ class Plugins:
         if finished.status != 0:
             raise NetworkFailed(f"{where}: {_complaint(finished)}")
         return _result(finished.stdout, where) if command == "ADD" else {}
+
+
+def _check_ports(attachment: Attachment, result: Result) -> None:
+    """NetworkFailed when there are no rules for the container's ports.
+
+    The CHECK of portmap 1.1.1 looks for the rules of each family in the tables of both, and so always fails.
+    """
+    ipv4 = any(":" not in ip["address"] for ip in result.get("ips", ()))
+    finished = run(["iptables" if ipv4 else "ip6tables", "-w", "5", "-t", "nat", "-S", "CNI-HOSTPORT-DNAT"])
+    if f'id: \\"{attachment.container_id}\\"' not in finished.stdout.decode("utf-8", "replace"):
+        raise NetworkFailed(f"container {attachment.container_id}: the rules for its ports of the host are missing")
 
 
 def _result(stdout: bytes, where: str) -> Result:
