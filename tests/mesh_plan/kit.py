@@ -45,10 +45,11 @@ def edge(number: int, **changes: Any) -> Member:
         "addresses": MeshAddresses(IPv4Address("10.201.0.0") + 2 + number),
         "public_key": key(name),
         "pod_cidrs": networks(f"10.42.{number % 256}.0/24") if number < 256 else (),
+        "interface": INTERFACE,
         "extended": True,
         "connected": True,
     }
-    return Member(name, names.ROLE_EDGE, age(number), INTERFACE, **facts | changes)
+    return Member(name, names.ROLE_EDGE, age(number), **facts | changes)
 
 
 def gateway(number: int, **changes: Any) -> Member:
@@ -58,10 +59,11 @@ def gateway(number: int, **changes: Any) -> Member:
         "addresses": MeshAddresses(IPv4Address("10.201.255.0") + number),
         "public_key": key(name),
         "endpoint": f"203.0.113.{number}:51820",
+        "interface": INTERFACE,
         "extended": True,
         "connected": True,
     }
-    return Member(name, names.ROLE_GATEWAY, age(number), INTERFACE, **facts | changes)
+    return Member(name, names.ROLE_GATEWAY, age(number), **facts | changes)
 
 
 def backbone(*members: Member) -> Backbone:

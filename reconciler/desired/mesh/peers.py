@@ -34,7 +34,7 @@ def relay_peers(member: Member, backbone: Backbone) -> tuple[Peer, ...]:
     behind it are its own at any time. An abbot that is not extended cannot do that: with it only one gateway, the
     first whose agent is connected, has the common ones.
     """
-    common = _common_prefixes(member, backbone)
+    common = tuple(_common_prefixes(member, backbone))
     carrying = next((each for each in backbone.gateways if each.connected), None) or next(iter(backbone.gateways), None)
     peers = []
     for gateway in backbone.gateways:
