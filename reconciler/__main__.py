@@ -51,6 +51,7 @@ async def _run(settings: Settings) -> int:
     from reconciler.controllers import (
         agents_account,
         configuration,
+        edge_device,
         edge_network,
         nack,
         network,
@@ -74,6 +75,7 @@ async def _run(settings: Settings) -> int:
         nack.build,
         webhook_certificate.build,
         agents_account.build,
+        edge_device.build,
     )
     log = configure_logging("reconciler", settings.log_level)
     stop = asyncio.Event()

@@ -94,7 +94,8 @@ def _documents(kv: str) -> dict[str, _Rule]:
         f"{kv}/metadata/{names.ACCESS_FOLDER}/*": _rule("delete", "list"),
         # Never "update": a device's key is made once.
         f"{kv}/data/{names.MESH_KEYS_FOLDER}/*": _rule("create", "read"),
-        f"{kv}/metadata/{names.MESH_KEYS_FOLDER}/*": _rule("delete"),
+        f"{kv}/metadata/{names.MESH_KEYS_FOLDER}": _rule("list"),
+        f"{kv}/metadata/{names.MESH_KEYS_FOLDER}/*": _rule("delete", "list"),
     }
 
 

@@ -21,17 +21,29 @@ class MeshKeys:
 
     def __init__(self, vault: VaultCalls) -> None:
         self._vault = vault
+        self._known: dict[str, str] = {}
 
-    async def read(self, device: str) -> str | None:
-        """The device's key, if one was made."""
-        document = await self._vault.call(Vault.read_document, names.mesh_key_document(device))
-        return None if document is None else str(document[_MEMBER])
+    async def devices(self) -> frozenset[str]:
+        """The devices for which a key was made."""
+        paths = await self._vault.call(Vault.list_documents, names.MESH_KEYS_FOLDER)
+        return frozenset(path.removeprefix(f"{names.MESH_KEYS_FOLDER}/") for path in paths)
 
     async def ensure(self, device: str) -> str:
         """The device's key, made when there is none. Raises VaultUnavailable and VaultRefused."""
-        present = await self.read(device)
-        if present is not None:
-            return present
+        if device not in self._known:
+            self._known[device] = await self._read(device) or await self._make(device)
+        return self._known[device]
+
+    async def delete(self, device: str) -> None:
+        """Forget the device's key for good; an absent one is fine."""
+        self._known.pop(device, None)
+        await self._vault.call(Vault.delete_document, names.mesh_key_document(device))
+
+    async def _read(self, device: str) -> str | None:
+        document = await self._vault.call(Vault.read_document, names.mesh_key_document(device))
+        return None if document is None else str(document[_MEMBER])
+
+    async def _make(self, device: str) -> str:
         made = _encoded(X25519PrivateKey.generate().private_bytes_raw())
         try:
             await self._vault.call(
@@ -39,15 +51,11 @@ class MeshKeys:
             )
         except VaultRefused:
             # Another replica, which has lost the lease meanwhile, may have been first: then its key counts.
-            other = await self.read(device)
+            other = await self._read(device)
             if other is None:
                 raise
             return other
         return made
-
-    async def delete(self, device: str) -> None:
-        """Forget the device's key for good; an absent one is fine."""
-        await self._vault.call(Vault.delete_document, names.mesh_key_document(device))
 
 
 def public_key(private: str) -> str:

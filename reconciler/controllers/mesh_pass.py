@@ -1,0 +1,274 @@
+"""One device in the mesh: gives it what it needs, has its host and its peers do it, and says what was observed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from edgefarm import names
+from edgefarm.api.edge_device import EdgeDevice
+from edgefarm.errors import AgentRefused, AgentUnavailable, AgentUnsupported, EdgefarmError, InvalidMessage
+from reconciler.context import Context
+from reconciler.controllers import mesh_status
+from reconciler.controllers.mesh_claims import Basis, Claims
+from reconciler.controllers.mesh_devices import FoundDevice
+from reconciler.controllers.mesh_hosts import MeshHosts
+from reconciler.controllers.mesh_keys import MeshKeys, public_key
+from reconciler.controllers.mesh_roster import Roster
+from reconciler.controllers.mesh_status import DeviceStatus, Facts, Identity
+from reconciler.desired.mesh import conditions, observed, paths
+from reconciler.desired.mesh.claims import Refusal
+from reconciler.desired.mesh.conditions import Tunnels
+from reconciler.desired.mesh.members import Member
+from reconciler.desired.mesh.observed import Observation
+from reconciler.desired.mesh.requests import container_config
+from reconciler.ports import Object
+from reconciler.status import Condition
+
+#: How often a device is looked at that has joined or changed lately: its tunnels come up now.
+_SOON: Final = timedelta(seconds=3)
+#: What a host's agent may answer instead of an answer: facts about the host, and no reasons to stop the pass.
+_HOST_ERRORS: Final = (AgentRefused, AgentUnavailable, InvalidMessage)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The device of a pass: its object, its spec, whose it is, and its Node."""
+
+    found: FoundDevice
+    device: EdgeDevice
+    identity: Identity
+    node: Object | None
+
+    @property
+    def name(self) -> str:
+        return self.found.name
+
+
+class MeshPass:
+    """What the passes of all devices have in common."""
+
+    def __init__(self, context: Context, hosts: MeshHosts, keys: MeshKeys) -> None:
+        self._context = context
+        self._hosts = hosts
+        self._keys = keys
+        self._claims = Claims(context)
+        self._status = DeviceStatus(context)
+        self._changed_at: dict[str, datetime] = {}
+
+    async def bring_about(self, subject: Subject, roster: Roster) -> timedelta:
+        """Let the device be in the mesh; return when to look again."""
+        name, agent = subject.name, self._hosts.agent(subject.name)
+        error = await self._observe(name, self._pace(name, roster))
+        seen = self._hosts.seen(name)
+        addresses = seen.addresses if seen is not None else subject.found.told_addresses
+        basis = Basis(subject.identity.role, subject.node, addresses)
+        claim = await self._claims.claim(subject.found, subject.device, basis, roster)
+        subject = replace(subject, found=claim.found)
+        if claim.member is None:
+            await self.keep_out(subject, [conditions.accepted(claim.refusals)], roster)
+            return roster.configuration.observe_every
+        known = roster.get(name)
+        member = replace(
+            claim.member,
+            public_key=(known.public_key if known else "") or str(subject.found.status.get("publicKey") or ""),
+            extended=known.extended if known else roster.configuration.keys == "device",
+            connected=agent is not None,
+        )
+        refusals, condition = claim.refusals, None
+        if agent is not None and error is None:
+            member, error = await self._identify(member, roster)
+            if error is None and not member.public_key:
+                condition = mesh_status.key_needed()
+        rival = roster.with_key(member.public_key)
+        if rival is not None and rival.name != name and rival.seniority < member.seniority:
+            refusals = (*refusals, _key_taken(rival))
+            await self._isolate(member)
+            member = replace(member, public_key="")
+        member = replace(member, heard_at=self._heard_at(member, roster) or _still_heard(subject.found, member))
+        await self._enter(member, roster)
+        if agent is not None and error is None and condition is None and member.public_key:
+            error = await self._configure(member, roster)
+            condition = await self._containers(subject, member) if error is None else None
+        await self._look_at_gateways(name, roster)
+        await self._tell(subject, member, roster, (refusals, error, condition))
+        return self._next(name, roster)
+
+    async def keep_out(self, subject: Subject, reasons: Sequence[Condition], roster: Roster) -> None:
+        """Let the device not be in the mesh, and say why."""
+        await self._observe(subject.name, roster.configuration.observe_every)
+        seen, agent = self._hosts.seen(subject.name), self._hosts.agent(subject.name)
+        await self.leave(subject.name, roster, dismiss=seen is not None and bool(seen.ours))
+        known = [conditions.agent_connected(connected=agent is not None), *reasons]
+        if all(condition.type != conditions.READY for condition in reasons):
+            known.append(conditions.ready(known))
+        await self._status.write_outside(subject.found, subject.identity, known, connected=agent is not None)
+
+    async def leave(self, name: str, roster: Roster, *, dismiss: bool, public_key: str = "") -> None:
+        """Take the device out of the mesh: out of everybody's peers first, then, if it can be reached, off its host."""
+        member, partners = roster.get(name), roster.partners(name)
+        roster.remove(name)
+        keys = {public_key, member.public_key if member is not None else ""}
+        for other in (*roster.gateways, *partners):
+            if other.name != name:
+                await self._hosts.mention(other.name, keys, roster)
+        if dismiss:
+            await self._hosts.dismiss(name)
+        roster.release(name)
+        self._changed_at.pop(name, None)
+
+    # -- the host ----------------------------------------------------------------------------------------------------
+
+    async def _observe(self, name: str, max_age: timedelta) -> EdgefarmError | None:
+        try:
+            await self._hosts.observe(name, max_age)
+        except _HOST_ERRORS as error:
+            return error
+        return None
+
+    async def _identify(self, member: Member, roster: Roster) -> tuple[Member, EdgefarmError | None]:
+        """The member with the public key that its host has now; empty where it has none and we must not make one."""
+        seen = self._hosts.seen(member.name)
+        error: EdgefarmError | None = None
+        if seen is None:
+            return member, None
+        if not seen.ours:
+            try:
+                seen = await self._hosts.introduce(member)
+            except AgentUnsupported as unsupported:
+                return member, unsupported
+            except _HOST_ERRORS as other:
+                # An abbot without a key of its own may say no; it may say no for other reasons, too.
+                error = other
+        if seen.extended:
+            return replace(member, public_key=seen.public_key, extended=True), None
+        if roster.configuration.keys != "controller" or isinstance(error, AgentUnavailable):
+            return replace(member, public_key="", extended=False), error
+        private = await self._keys.ensure(member.name)
+        return replace(member, public_key=public_key(private), extended=False), None
+
+    async def _configure(self, member: Member, roster: Roster) -> EdgefarmError | None:
+        private = "" if member.extended else await self._keys.ensure(member.name)
+        try:
+            await self._hosts.bring(member, roster, private_key=private)
+        except _HOST_ERRORS as error:
+            return error
+        return None
+
+    async def _containers(self, subject: Subject, member: Member) -> Condition | None:
+        agent = self._hosts.agent(member.name)
+        if agent is None or not agent.containers or not member.pod_cidrs:
+            return None
+        try:
+            await self._hosts.bring_containers(member.name, container_config(member, subject.device.pod.dns))
+        except AgentUnsupported:
+            return mesh_status.no_containers()
+        except _HOST_ERRORS as error:
+            return conditions.configured(error)
+        return None
+
+    async def _isolate(self, member: Member) -> None:
+        """A host with somebody else's key must not talk to anybody: packets for the other one would come to it."""
+        seen = self._hosts.seen(member.name)
+        if seen is not None and seen.peers:
+            try:
+                await self._hosts.introduce(member)
+            except _HOST_ERRORS as error:
+                self._context.log.info("a host could not be isolated yet", device=member.name, reason=str(error))
+
+    # -- the others --------------------------------------------------------------------------------------------------
+
+    async def _enter(self, member: Member, roster: Roster) -> None:
+        """Let everybody whom it concerns know what has become of the member."""
+        before, partners = roster.get(member.name), set(roster.partners(member.name))
+        if before == member:
+            return
+        rival = roster.with_key(member.public_key)
+        if rival is not None and rival.name != member.name:
+            roster.remove(rival.name)
+        roster.put(member)
+        if before is not None and replace(before, connected=member.connected) == member:
+            return
+        self._changed_at[member.name] = self._context.clock()
+        keys = {member.public_key, before.public_key if before is not None else ""}
+        concerned = {each.name for each in (*roster.gateways, *partners, *roster.partners(member.name))}
+        for name in sorted(concerned - {member.name}):
+            await self._hosts.mention(name, keys, roster)
+
+    async def _look_at_gateways(self, name: str, roster: Roster) -> None:
+        """A device that comes up needs to know where gateways hear it."""
+        if self._pace(name, roster) == _SOON:
+            for gateway in roster.gateways:
+                if gateway.name != name:
+                    try:
+                        await self._hosts.observe(gateway.name, _SOON, wait=False)
+                    except _HOST_ERRORS as error:
+                        self._context.log.info("a gateway does not tell", device=gateway.name, reason=str(error))
+
+    def _heard_at(self, member: Member, roster: Roster) -> str:
+        return observed.heard_at(member.public_key, self._gateways_views(roster)) if member.public_key else ""
+
+    def _gateways_views(self, roster: Roster) -> list[Observation]:
+        views = (self._hosts.seen(gateway.name) for gateway in roster.gateways if self._hosts.agent(gateway.name))
+        return [view for view in views if view is not None]
+
+    # -- status ------------------------------------------------------------------------------------------------------
+
+    async def _tell(
+        self,
+        subject: Subject,
+        member: Member,
+        roster: Roster,
+        outcome: tuple[Sequence[Refusal], EdgefarmError | None, Condition | None],
+    ) -> None:
+        refusals, error, condition = outcome
+        seen = self._hosts.seen(member.name) if member.connected and not isinstance(error, AgentUnavailable) else None
+        known = [conditions.accepted(refusals), conditions.agent_connected(connected=member.connected)]
+        if member.connected:
+            known.append(condition or conditions.configured(error))
+        views = [
+            view.peers[member.public_key] for view in self._gateways_views(roster) if member.public_key in view.peers
+        ]
+        tunnels = Tunnels(seen, roster.gateways, self._expected(member), views)
+        known.append(conditions.connected(member, tunnels))
+        known.append(conditions.ready(known))
+        peers = None if seen is None else paths.peer_paths(member, self._peers(member, seen, roster), seen)
+        facts = Facts(member, self._hosts.seen(member.name), peers)
+        await self._status.write_member(subject.found, subject.identity, facts, known)
+
+    def _peers(self, member: Member, seen: Observation, roster: Roster) -> list[Member]:
+        found = (roster.with_key(key) for key in seen.peers)
+        return [peer for peer in found if peer is not None and peer.name != member.name]
+
+    def _expected(self, member: Member) -> int:
+        return len(self._context.agents().all()) - 1 if member.role == names.ROLE_GATEWAY else 0
+
+    # -- pace --------------------------------------------------------------------------------------------------------
+
+    def _pace(self, name: str, roster: Roster) -> timedelta:
+        """How old an observation of the device may be."""
+        every = roster.configuration.observe_every
+        changed = self._changed_at.get(name)
+        return min(_SOON, every) if changed is not None and self._context.clock() - changed < every else every
+
+    def _next(self, name: str, roster: Roster) -> timedelta:
+        pace, seen_at = self._pace(name, roster), self._hosts.seen_at(name)
+        if seen_at is None or self._hosts.agent(name) is None:
+            return pace
+        return min(max(seen_at + pace - self._context.clock(), timedelta(seconds=1)), pace)
+
+
+def _still_heard(found: FoundDevice, member: Member) -> str:
+    """Where it was heard last, unless it has another key now."""
+    same = found.status.get("publicKey") == member.public_key
+    return str(found.status.get("endpoint") or "") if same else ""
+
+
+def _key_taken(rival: Member) -> Refusal:
+    return Refusal(
+        "KeyTaken",
+        f"its host has the same WireGuard key as {rival.name}, perhaps because its disk is a copy: remove "
+        "/var/lib/abbot/keys on one of them and start abbot anew",
+    )
