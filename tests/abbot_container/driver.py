@@ -16,11 +16,11 @@ from typing import Any
 import structlog
 from google.protobuf import json_format
 
-from abbot.client import raw_socket
+from abbot import client
 from abbot.container.network import ContainerNetwork, open_container_network
 from abbot.container.settings import ContainerSettings
 from edgefarm.abbotproto import abbot_pb2 as pb
-from edgefarm.abbotproto.envelope import pack_response, unpack_request
+from edgefarm.abbotproto.envelope import pack_request, pack_response, unpack_request
 from edgefarm.errors import EdgefarmError
 
 REQUESTS = {
@@ -75,8 +75,14 @@ def serve(network: ContainerNetwork, socket: str) -> None:
     class Server(socketserver.ThreadingUnixStreamServer):
         request_queue_size = 64
 
-    with Server(raw_socket(socket), Handler) as server:
+    with Server(client.raw_socket(socket), Handler) as server:
         server.serve_forever()
+
+
+def tell(socket: str, config: str) -> None:
+    """Have the daemon at `socket` take over the host's subnets."""
+    request = json_format.Parse(config, pb.ContainerNetworkConfigEnsureRequest())
+    client.call(socket, pack_request(request), timeout=30)
 
 
 def main() -> None:
