@@ -70,7 +70,7 @@ def test_with_an_abbot_that_cannot_fail_over_one_gateway_carries_everything(
     peers = relay_peers(edge(1, extended=False), backbone(*gateways))
     listed = [COMMON[0] in peer.allowed_ips for peer in peers]
     assert listed == [number == carrying for number in range(2)]
-    assert [list(peer.allowed_ips)[0] for peer in peers] == ["10.201.255.0/32", "10.201.255.1/32"]
+    assert [next(iter(peer.allowed_ips)) for peer in peers] == ["10.201.255.0/32", "10.201.255.1/32"]
 
 
 @pytest.mark.parametrize(
