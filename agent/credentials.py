@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.settings import Identity
-from edgefarm.errors import InvalidResource, Unavailable, VaultUnavailable
+from edgefarm.errors import InvalidResource, Unavailable, VaultRefused, VaultUnavailable
 from edgefarm.nats import jwt, nkeys
 from edgefarm.nats.claims import user_claims
 from edgefarm.vault import Vault
@@ -77,7 +77,7 @@ class Login:
 
         A new key each time, so that no seed has to be kept. Raises Unavailable, VaultRefused, InvalidResource.
         """
-        self._vault.login(self._identity.role, read_token(self._identity.vault_token))
+        self._log_in()
         document = self._vault.read_document(self._identity.document)
         if document is None:
             raise VaultUnavailable(
@@ -105,6 +105,17 @@ class Login:
         token = jwt.assemble(data, self._vault.sign(access.transit_key, access.key_version, data))
         renew_at = now + min(access.renew_every, access.lifetime * _LATEST_RENEWAL)
         return Credentials(user.public, token, user.seed, access.urls, renew_at, expires_at)
+
+    def _log_in(self) -> None:
+        try:
+            self._vault.login(self._identity.role, read_token(self._identity.vault_token))
+        except VaultRefused as error:
+            # Vault knows no reasons that would help.
+            raise VaultRefused(
+                f"{error}. The reconciler makes this role for the service account {self._identity.service_account!r} "
+                f"in {self._identity.namespace!r} while mesh.enabled is true in its configuration.",
+                error.status,
+            ) from error
 
 
 def read_token(path: Path) -> str:

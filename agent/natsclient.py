@@ -110,7 +110,7 @@ class NatsConnection:
             "name": "edgefarm-network agent",
             "tls": tls if url.startswith(("tls://", "wss://")) else None,
             "user_jwt_cb": credentials.jwt.encode,
-            "signature_cb": lambda nonce: self._sign(nonce, credentials.seed, encrypted=url.startswith("tls://")),
+            "signature_cb": lambda nonce: self._sign(nonce, credentials.seed, url),
             "error_cb": self._note,
             "closed_cb": self._end,
             "allow_reconnect": False,
@@ -123,6 +123,7 @@ class NatsConnection:
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._client.connect(**options)
+                self._check_encrypted(url)
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -143,12 +144,16 @@ class NatsConnection:
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise NatsUnavailable(f"The connection to NATS is lost: {_words(error)}.") from error
 
-    def _sign(self, nonce: str, seed: str, *, encrypted: bool) -> bytes:
-        """Prove who we are, but not to somebody in between: nats-py goes on in plain text with a server that does not
-        ask for TLS, whatever the URL says."""
-        if encrypted and not self._client._server_info.get("tls_required"):
-            raise nats.errors.SecureConnWantedError
+    def _sign(self, nonce: str, seed: str, url: str) -> bytes:
+        """Prove who we are, but not to somebody in between."""
+        self._check_encrypted(url)
         return base64.b64encode(nkeys.sign(seed, nonce.encode()))
+
+    def _check_encrypted(self, url: str) -> None:
+        """nats-py goes on in plain text with a server that does not ask for TLS, whatever the URL says; such a server
+        need not ask for a signature either."""
+        if url.startswith("tls://") and not self._client._server_info.get("tls_required"):
+            raise nats.errors.SecureConnWantedError
 
     async def _note(self, error: Exception) -> None:
         self.reason = _words(error)
