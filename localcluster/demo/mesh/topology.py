@@ -66,7 +66,8 @@ class Topology:
     def serve_mesh_by(self, gateway: str) -> None:
         """Let the cluster's own network send what is for the mesh to this gateway, as its routers would."""
         for block in (MESH_BLOCK, *POD_BLOCKS.values()):
-            self["clusternet"].ip("route", "replace", block, "via", f"{_LINK_TO_CLUSTERNET[gateway]}.1")
+            via = f"{_LINK_TO_CLUSTERNET[gateway]}.1"
+            self["clusternet"].ip("route", "replace", block, "via", via, "src", POD_ADDRESS)
 
     def new_pod(self, short: str) -> Namespace:
         """An empty namespace, as a container runtime makes it for a pod."""
