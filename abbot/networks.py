@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import structlog
 
-from abbot.container import open_container_network
+from abbot.container.network import open_container_network
 from abbot.host import HostSettings, open_host_network
 from abbot.requests import Networks
 from abbot.settings import Settings
+from abbot.wireguard.backends import BackendName
 from abbot.worker import Worker
 
 
@@ -15,7 +18,7 @@ async def open_networks(settings: Settings, log: structlog.stdlib.BoundLogger) -
     """The networks of this host; an EdgefarmError when its data cannot be used."""
     host_settings = HostSettings(
         data_dir=settings.data_dir,
-        backend=settings.wireguard.backend,
+        backend=cast(BackendName, settings.wireguard.backend),
         wireguard_program=settings.wireguard.program,
     )
     host_worker = Worker("host-network")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -103,7 +103,6 @@ def silent() -> Iterator[None]:
 
 def probe(space: Namespace, host: TunnelHost, script: Callable[[Probed], Awaitable[None]]) -> None:
     """Run `script` beside a prober in the namespace, in a thread of its own."""
-    errors: list[BaseException] = []
 
     async def run() -> None:
         metrics = Metrics()
@@ -115,18 +114,12 @@ def probe(space: Namespace, host: TunnelHost, script: Callable[[Probed], Awaitab
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    def thread() -> None:
-        try:
-            space.enter()
-            asyncio.run(run())
-        except BaseException as error:
-            errors.append(error)
+    def entered() -> None:
+        space.enter()
+        asyncio.run(run())
 
-    running = threading.Thread(target=thread)
-    running.start()
-    running.join(60)
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(entered).result(60)
 
 
 def tunnel(*peers: FakePeer) -> FakeTunnel:
