@@ -75,6 +75,19 @@ def test_peers_of_another_abbot_live_while_their_handshake_is_young(seconds_ago:
     assert observe(answer(told, public_key=""), NOW).peers[key("edge-2")].alive is alive
 
 
+@pytest.mark.parametrize("text", ["", "abc", "not base64!", key("edge-1")[:-1], key("edge-1").replace("=", "") + "A="])
+def test_a_public_key_that_is_none_is_not_passed_on(text: str) -> None:
+    assert observe(answer(public_key=text), NOW).public_key == ""
+
+
+def test_what_a_host_cannot_know_is_not_believed() -> None:
+    future = Peer(public_key=key("edge-2"), last_handshake_ms=2**62, endpoint="over there", rtt_us=-1)
+    past = Peer(public_key=key("edge-3"), last_handshake_ms=-(2**62))
+    peers = observe(answer(future, past), NOW).peers
+    assert peers[key("edge-2")] == SeenPeer(key("edge-2"), handshake=NOW)
+    assert peers[key("edge-3")] == SeenPeer(key("edge-3"))
+
+
 def seen(name: str, *, alive: bool = False, seconds_ago: float | None = None, **more: Any) -> SeenPeer:
     handshake = None if seconds_ago is None else NOW - timedelta(seconds=seconds_ago)
     return SeenPeer(key(name), handshake=handshake, alive=alive, **more)

@@ -226,6 +226,13 @@ def test_a_host_that_is_as_wanted_is_left_alone() -> None:
     assert repair(edge(1), answer(wanted, all=False), wanted) is None
 
 
+def test_an_abbot_that_does_not_repeat_how_it_routes_is_left_alone_too() -> None:
+    wanted = whole(edge(1), backbone(gateway(1)))
+    actual = answer(wanted)
+    actual[0].wireguard.ClearField("routing")
+    assert repair(edge(1), actual, wanted) is None
+
+
 def test_a_host_that_has_nothing_gets_everything() -> None:
     wanted = whole(edge(1), backbone(gateway(1)))
     assert repair(edge(1), [], wanted) == wanted
@@ -233,7 +240,7 @@ def test_a_host_that_has_nothing_gets_everything() -> None:
     assert repair(edge(1), answer(wanted), nothing()) == nothing()
 
 
-@pytest.mark.parametrize("change", ["mtu", "address", "port", "name", "driver", "second"])
+@pytest.mark.parametrize("change", ["mtu", "address", "garbage", "port", "name", "table", "driver", "second"])
 def test_a_host_whose_interface_differs_gets_everything(change: str) -> None:
     wanted = whole(edge(1), backbone(gateway(1)))
     actual = answer(wanted)
@@ -241,10 +248,14 @@ def test_a_host_whose_interface_differs_gets_everything(change: str) -> None:
         actual[0].metadata.mtu = 1500
     elif change == "address":
         actual[0].metadata.addresses.append("10.201.0.99/32")
+    elif change == "garbage":
+        actual[0].metadata.addresses.append("what is this?")
     elif change == "port":
         actual[0].wireguard.listen_port = 1
     elif change == "name":
         actual[0].metadata.name = "wg9"
+    elif change == "table":
+        actual[0].wireguard.routing.table = 100
     elif change == "driver":
         actual[0].bridge.alias = "wg9"
     else:

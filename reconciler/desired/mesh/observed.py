@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,11 +11,12 @@ from typing import Final
 
 from edgefarm import names
 from edgefarm.abbotproto import abbot_pb2 as pb
-from edgefarm.addresses import Address
+from edgefarm.addresses import Address, endpoint_address
 from reconciler.desired.mesh.overlaps import HostAddress
 
 #: WireGuard gives up a session after this; an abbot that does not probe tells no more than its last handshake.
 _SESSION: Final = timedelta(seconds=180)
+_KEY_BYTES: Final = 32
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def observe(answer: pb.HostNetworkConfigResponse, now: datetime) -> Observation:
     return Observation(
         addresses=tuple(_addresses(others)),
         ours=ours,
-        public_key="" if wireguard is None else wireguard.public_key,
+        public_key="" if wireguard is None else _key(wireguard.public_key),
         peers={} if wireguard is None else _peers(wireguard, now),
     )
 
@@ -78,14 +80,26 @@ def heard_at(public_key: str, gateways: Iterable[Observation]) -> str:
     return alive or (max(heard)[1] if heard else "")
 
 
+def read_address(text: str) -> HostAddress | None:
+    """An address with its length; None where a host writes something else, which then says nothing to us."""
+    try:
+        return ip_interface(text)
+    except ValueError:
+        return None
+
+
 def _addresses(interfaces: Iterable[pb.HostNetworkInterface]) -> Iterable[HostAddress]:
-    """A foreign abbot may write something else than an address with its length: that says nothing to us."""
     for interface in interfaces:
-        for text in interface.metadata.addresses:
-            try:
-                yield ip_interface(text)
-            except ValueError:
-                continue
+        yield from filter(None, map(read_address, interface.metadata.addresses))
+
+
+def _key(text: str) -> str:
+    """A public key as others can be told it; empty where it is none: their hosts would refuse all that stands by it."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:
+        return ""
+    return text if len(raw) == _KEY_BYTES and base64.b64encode(raw).decode() == text else ""
 
 
 def _peers(wireguard: pb.DriverWireguard, now: datetime) -> dict[str, SeenPeer]:
@@ -93,12 +107,14 @@ def _peers(wireguard: pb.DriverWireguard, now: datetime) -> dict[str, SeenPeer]:
 
 
 def _peer(peer: pb.DriverWireguard.Peer, now: datetime, *, extended: bool) -> SeenPeer:
-    handshake = datetime.fromtimestamp(peer.last_handshake_ms / 1000, UTC) if peer.last_handshake_ms > 0 else None
+    # A host's clock may be wrong in any way; nothing has happened after now.
+    milliseconds = min(peer.last_handshake_ms, int(now.timestamp() * 1000))
+    handshake = datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds > 0 else None
     return SeenPeer(
         public_key=peer.public_key,
-        endpoint=peer.endpoint,
+        endpoint=peer.endpoint if endpoint_address(peer.endpoint) is not None else "",
         handshake=handshake,
         alive=peer.alive if extended else handshake is not None and now - handshake < _SESSION,
         carrying=peer.carrying,
-        rtt=peer.rtt_us / 1e6,
+        rtt=max(0, peer.rtt_us) / 1e6,
     )

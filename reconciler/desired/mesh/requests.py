@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from ipaddress import ip_interface
 from typing import TypeAlias
 
 from edgefarm import names
@@ -11,6 +10,7 @@ from edgefarm.abbotproto import abbot_pb2 as pb
 from edgefarm.addresses import endpoint_address
 from edgefarm.api.edge_device import Dns
 from reconciler.desired.mesh.members import Backbone, Member
+from reconciler.desired.mesh.observed import read_address
 from reconciler.desired.mesh.peers import Peer, direct_peer, may_be_direct, relay_peers
 
 Ensure: TypeAlias = pb.HostNetworkConfigEnsureRequest
@@ -169,12 +169,15 @@ def _precedence(peers: Iterable[Peer]) -> Mapping[str, Sequence[str]]:
 def _is_as_wanted(actual: pb.HostNetworkInterface, wanted: pb.HostNetworkInterface) -> bool:
     """Whether the interface itself is; what it has on top, its link-local addresses, is abbot's own."""
     there, expected = actual.metadata, wanted.metadata
-    addresses = {address for address in there.addresses if not ip_interface(address).is_link_local}
+    told = {text: read_address(text) for text in there.addresses}
+    addresses = {text for text, address in told.items() if address is None or not address.is_link_local}
     return (
         actual.HasField("wireguard")
         and (there.name, there.mtu) == (expected.name, expected.mtu)
         and addresses == set(expected.addresses)
         and actual.wireguard.listen_port == wanted.wireguard.listen_port
+        # Ours repeats how it routes; that other abbots do is not written anywhere.
+        and (not actual.wireguard.HasField("routing") or actual.wireguard.routing == wanted.wireguard.routing)
     )
 
 
