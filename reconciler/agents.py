@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from edgefarm.agentbus import Network, Status
 from edgefarm.agentparts import Answer, Request
-from edgefarm.errors import AgentRefused, AgentUnavailable, AgentUnsupported, EdgefarmError
+from edgefarm.errors import AgentRefused, AgentUnavailable, AgentUnsupported, Unavailable
 from reconciler.agent_identity import Identity
 from reconciler.ports import ConnectedAgent
 
@@ -108,7 +108,7 @@ class AgentBus(Protocol):
     """How requests get to agents."""
 
     async def exchange(self, session: str, request: Request) -> Answer:
-        """Raises AgentUnavailable when no answer comes."""
+        """Raises AgentUnavailable when no answer comes, InvalidMessage when the request is too large."""
         ...
 
 
@@ -146,7 +146,7 @@ class ConnectedAgents:
         request = Request(secrets.token_hex(16), timeout, network, data)
         try:
             answer = await self._bus.exchange(agent.session, request)
-        except EdgefarmError as error:
+        except Unavailable as error:
             self._count("lost")
             raise AgentUnavailable(f"{device}: {error}") from error
         self._count(answer.status.value)

@@ -255,7 +255,7 @@ class Agents(Protocol):
         concern the network of containers.
 
         Raises AgentUnavailable (not connected, no answer in time, too busy), AgentUnsupported (the host does not offer
-        that), AgentRefused (the command failed; its own words).
+        that), AgentRefused (the command failed; its own words), InvalidMessage (`data` is larger than 64 MiB).
         """
         ...
 

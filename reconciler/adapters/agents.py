@@ -22,11 +22,6 @@ AgentCredentials = Callable[[], Awaitable[tuple[str, str]]]
 
 #: Bytes of an answer; what the agents themselves cut it to is less.
 _LARGEST_ANSWER: Final = 32 * 1024 * 1024
-#: Seconds that an answer may be on its way, beside the time that the command may take.
-_TRAVEL: Final = 5.0
-#: Registrations that are looked into at a time, and those that wait beside them.
-_REVIEWS: Final = 8
-_WAITING_ROOM: Final = 256
 
 
 @dataclass(frozen=True)
@@ -39,12 +34,21 @@ class BusTarget:
 
 @dataclass(frozen=True)
 class BusPace:
-    """In seconds: how long a login is used (less than its credentials are valid), how long one may take, and how long
-    to wait after one that failed."""
+    """In seconds: how long a login is used (less than its credentials are valid), how long one may take, how long to
+    wait after one that failed, and how long an answer may be on its way beside the time that the command may take."""
 
     login: float = 2400.0
     patience: float = 5.0
     retry: float = 2.0
+    travel: float = 5.0
+
+
+@dataclass(frozen=True)
+class BusLimits:
+    """How many registrations are looked into at a time, and how many may wait beside them."""
+
+    reviews: int = 8
+    waiting: int = 256
 
 
 class Desk(Protocol):
@@ -86,6 +90,7 @@ class AgentBus:
         *,
         log: structlog.stdlib.BoundLogger,
         pace: BusPace | None = None,
+        limits: BusLimits | None = None,
     ) -> None:
         """Without a `target` nobody is connected; `look` says that it may have changed."""
         self._target = target
@@ -93,12 +98,15 @@ class AgentBus:
         self._desk = desk
         self._log = log
         self._pace = pace or BusPace()
+        self._limits = limits or BusLimits()
         self._changed = asyncio.Event()
         self._connection: Connection | None = None
         self._pending: dict[tuple[str, str], _Pending] = {}
         self._registering: dict[str, asyncio.Task[None]] = {}
-        self._reviews = asyncio.Semaphore(_REVIEWS)
+        self._reviews = asyncio.Semaphore(self._limits.reviews)
         self._problem = ""
+        #: How often we have logged in.
+        self.logins = 0
 
     def look(self) -> None:
         """The target has perhaps changed."""
@@ -144,7 +152,7 @@ class AgentBus:
         pending = self._pending[key] = _Pending(asyncio.get_running_loop().create_future())
         subject, reply = agentbus.request_subject(session), agentbus.answer_subject(session, request.id)
         try:
-            async with asyncio.timeout(request.timeout + _TRAVEL):
+            async with asyncio.timeout(request.timeout + self._pace.travel):
                 for message in request.messages():
                     await connection.say(subject, message.payload, message.headers, reply=reply)
                 return await pending.answer
@@ -159,6 +167,7 @@ class AgentBus:
         """Replace the connection by a new one. The old one is heard until then, so that no message is missed."""
         connection = await self._connect(target)
         old, self._connection = self._connection, connection
+        self.logins += 1
         if self._problem or old is None:
             self._log.info("connected to the agents' account")
         self._problem = ""
@@ -250,7 +259,7 @@ class AgentBus:
     async def _take_registration(self, session: str, heard: Heard) -> None:
         if session in self._registering:
             return  # it will be answered
-        if len(self._registering) >= _REVIEWS + _WAITING_ROOM:
+        if len(self._registering) >= self._limits.reviews + self._limits.waiting:
             await self._reply(session, heard, Denied("Busy", "Too many agents register at this moment: try again."))
             return
         task = asyncio.get_running_loop().create_task(self._register(session, heard))

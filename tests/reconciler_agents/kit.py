@@ -113,7 +113,7 @@ class Office:
         self.gate = Gate()
         self.metrics = Metrics()
         self.told: list[str] = []
-        self._kube = kube
+        self.kube = kube
         self._session = session
         mesh = replace(world.configuration.mesh, enabled=True, agent_urls=(world.hub.url,))
         self.configuration: Configuration = replace(world.configuration, mesh=mesh)
@@ -137,16 +137,20 @@ class Office:
         )
         self.service = self.new_service()
 
+    async def user(self) -> tuple[str, str]:
+        """JWT and seed of the reconciler's user in the agents' account."""
+        return await agents_user(self._session, datetime.now(UTC))
+
     def new_service(self, pace: AgentPace | None = None) -> AgentService:
         """The service of a process that has just started."""
         service = AgentService(
-            agent_admission.Cluster(self._kube, self._kube, NAMESPACE),
-            lambda: agents_user(self._session, datetime.now(UTC)),
+            agent_admission.Cluster(self.kube, self.kube, NAMESPACE),
+            self.user,
             lambda: self.configuration,
             clock=lambda: datetime.now(UTC),
             metrics=self.metrics,
             log=_LOG,
-            pace=pace or AgentPace(heartbeat=1, bus=BusPace(retry=0.1)),
+            pace=pace or AgentPace(heartbeat=1, bus=BusPace(retry=0.1, travel=1.0)),
         )
         service.add_handler(self.told.extend)
         return service
@@ -253,23 +257,25 @@ class Agent:
         self._parts = RequestParts()
         self._replies: dict[str, asyncio.Future[Reply]] = {}
 
-    async def register(self, *, new: bool = True, containers: bool = False, token: str | None = None) -> Reply:
-        """Register, and return what the reconciler says."""
+    async def register(
+        self, *, new: bool = True, containers: bool = False, token: str | None = None, within: float = 10
+    ) -> Reply:
+        """Register, and return what the reconciler says; TimeoutError when it says nothing `within` seconds."""
         shown = self.token if token is None else token
         registration = Registration(shown, "host", "test/1", network=True, containers=containers, new=new)
-        return await self.say(agentbus.register_subject(self.nkey), registration.encode())
+        return await self.say(agentbus.register_subject(self.nkey), registration.encode(), within)
 
     async def heartbeat(self) -> Reply:
         """Send one heartbeat."""
         return await self.say(agentbus.heartbeat_subject(self.nkey), b"{}")
 
-    async def say(self, subject: str, data: bytes) -> Reply:
+    async def say(self, subject: str, data: bytes, within: float = 10) -> Reply:
         """Send something and wait for the reply; TimeoutError without one."""
         identifier = secrets.token_hex(8)
         future = self._replies[identifier] = asyncio.get_running_loop().create_future()
         reply = agentbus.reply_subject(self.nkey, identifier)
         await self.connection.client.publish(subject, data, reply=reply)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(within):
             answered: Reply = await future
         return answered
 

@@ -136,6 +136,20 @@ async def test_the_account_goes_with_the_mesh_and_with_it_all_connections(office
     assert office.gate.writes == []
 
 
+async def test_a_network_that_is_called_agents_has_keys_of_its_own(office: Office) -> None:
+    theirs = [names.account_key("agents"), names.controller_key("agents"), names.leaf_key("agents", "agents")]
+    for name in theirs:
+        await asyncio.to_thread(office.world.admin.create_key, name)
+    ours = office.world.admin.key(names.AGENTS_ACCOUNT_KEY)
+    assert ours is not None
+    await office.switch_off()
+    left = [office.world.admin.key(name) for name in theirs]
+    assert None not in left
+    assert ours.versions[1].public_key not in [key.versions[1].public_key for key in left if key is not None]
+    for name in theirs:
+        await asyncio.to_thread(office.world.admin.delete_key, name)
+
+
 async def test_a_lost_account_key_leaves_no_account_behind(office: Office) -> None:
     account = office.document()["account"]
     await asyncio.to_thread(office.world.admin.delete_key, names.AGENTS_ACCOUNT_KEY)

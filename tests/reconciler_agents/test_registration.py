@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 
 from edgefarm import agentbus, names
 from edgefarm.agentbus import Status
 from edgefarm.agentparts import Answer
 from edgefarm.errors import AgentUnavailable
+from reconciler.adapters.agents import AgentBus, BusLimits, BusTarget
 from tests.natskit import eventually
 from tests.reconciler_agents.kit import Cluster, Office, accepted, denied
 
@@ -174,6 +176,51 @@ async def test_an_agent_is_known_again_within_a_heartbeat_after_a_restart(office
             assert accepted(await agent.heartbeat()) == device
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+class SlowDesk:
+    """Lets nobody in before it is opened, and counts who is looked at."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.looked_at: list[str] = []
+
+    async def register(self, session: str, _data: bytes) -> agentbus.Reply:
+        self.looked_at.append(session)
+        await self.open.wait()
+        return agentbus.Accepted("device", 1)
+
+    def heartbeat(self, _session: str) -> agentbus.Reply:
+        return agentbus.Accepted("device", 1)
+
+    def lost(self, _session: str) -> None:
+        """Nothing to do."""
+
+
+async def test_registrations_are_looked_at_a_few_at_a_time_once_per_session_and_not_without_end(
+    office: Office,
+) -> None:
+    desk = SlowDesk()
+    target = BusTarget(office.configuration.nats.urls, office.configuration.nats.ca_bundle)
+    limits = BusLimits(reviews=1, waiting=1)
+    bus = AgentBus(lambda: target, office.user, desk, log=structlog.get_logger(), limits=limits)
+    running = asyncio.create_task(bus.run())
+    await eventually(lambda: bus.connected, "connected", 10)
+    async with office.agent() as first, office.agent() as second, office.agent() as third:
+        waiting = []
+        for agent in (first, second):
+            waiting.append(asyncio.create_task(agent.register(token="t")))
+            await agent.connection.settle()
+            await agent.heartbeat()  # comes after the registration
+        with pytest.raises(TimeoutError):
+            await first.register(token="t", within=0.3)
+        assert denied(await third.register(token="t")) == "Busy"
+        assert desk.looked_at == [first.nkey]
+        desk.open.set()
+        assert [accepted(reply) for reply in await asyncio.gather(*waiting)] == ["device", "device"]
+        assert accepted(await third.register(token="t")) == "device"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_silent_agent_is_reported_and_forgotten(listening: Office, cluster: Cluster) -> None:
