@@ -76,6 +76,14 @@ class _Pending:
             self.answer.set_exception(error)
 
 
+@dataclass
+class _Registering:
+    """A registration that is looked into; `heard` is what its agent sent last."""
+
+    heard: Heard
+    task: asyncio.Task[None] | None = None
+
+
 class AgentBus:
     """Connected while `run` runs and there is a target; implements `agents.AgentBus`.
 
@@ -102,7 +110,7 @@ class AgentBus:
         self._changed = asyncio.Event()
         self._connection: Connection | None = None
         self._pending: dict[tuple[str, str], _Pending] = {}
-        self._registering: dict[str, asyncio.Task[None]] = {}
+        self._registering: dict[str, _Registering] = {}
         self._reviews = asyncio.Semaphore(self._limits.reviews)
         self._problem = ""
         #: How often we have logged in.
@@ -135,9 +143,7 @@ class AgentBus:
                 else:
                     await self._stay(connection, target)
         finally:
-            for task in self._registering.values():
-                task.cancel()
-            await asyncio.gather(*self._registering.values(), return_exceptions=True)
+            await self._stop_registering()
             await self._leave("The reconciler ends.")
 
     async def exchange(self, session: str, request: Request) -> Answer:
@@ -257,23 +263,33 @@ class AgentBus:
             pending.answer.set_result(answer)
 
     async def _take_registration(self, session: str, heard: Heard) -> None:
-        if session in self._registering:
-            return  # it will be answered
+        known = self._registering.get(session)
+        if known is not None:
+            known.heard = heard  # the agent has lost patience: the answer goes to where it waits now
+            return
         if len(self._registering) >= self._limits.reviews + self._limits.waiting:
             await self._reply(session, heard, Denied("Busy", "Too many agents register at this moment: try again."))
             return
-        task = asyncio.get_running_loop().create_task(self._register(session, heard))
-        self._registering[session] = task
-        task.add_done_callback(lambda _: self._registering.pop(session))
+        registering = self._registering[session] = _Registering(heard)
+        registering.task = asyncio.get_running_loop().create_task(self._register(session, registering))
 
-    async def _register(self, session: str, heard: Heard) -> None:
+    async def _register(self, session: str, registering: _Registering) -> None:
         try:
             async with self._reviews:
-                reply = await self._desk.register(session, heard.data)
+                reply = await self._desk.register(session, registering.heard.data)
         except Exception:  # noqa: BLE001 (boundary: one agent's trouble must not reach the others)
             self._log.exception("a registration failed unexpectedly", session=session)
             reply = Denied("InternalError", "The reconciler failed: its log says more.")
-        await self._reply(session, heard, reply)
+        finally:
+            del self._registering[session]
+        await self._reply(session, registering.heard, reply)
+
+    async def _stop_registering(self) -> None:
+        tasks = [each.task for each in self._registering.values() if each.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._registering.clear()  # a task that was cancelled before it began has left its entry
 
     async def _reply(self, session: str, heard: Heard, reply: Reply) -> None:
         """Answer an agent, but nowhere else than where it alone listens: it chooses the reply subject itself."""
