@@ -87,9 +87,10 @@ async def _run(settings: Settings, environ: Mapping[str, str]) -> int:
     log = configure_logging("agent", settings.log_level).bind(node=settings.identity.node)
     metrics = Metrics()
     presence = Presence(metrics, log=log)
-    host = Host(platform.node(), f"edgefarm-network {__version__}", settings.identity.proof_token)
+    host = Host(
+        platform.node() or settings.identity.node, f"edgefarm-network {__version__}", settings.identity.proof_token
+    )
     services = Services(host, Executor(settings.network, environ), presence, metrics, log)
-    vault = Vault(settings.vault)
     try:
         tls = ssl.create_default_context(cadata=settings.ca_bundle)
         health = HealthServer(settings.health_host, settings.health_port, presence, metrics)
@@ -98,6 +99,7 @@ async def _run(settings: Settings, environ: Mapping[str, str]) -> int:
     except OSError as error:
         where = f"{settings.health_host}:{settings.health_port}"
         raise SettingsError([f"EDGEFARM_HEALTH_PORT: cannot listen on {where}: {error.strerror}"]) from error
+    vault = Vault(settings.vault)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

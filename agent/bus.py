@@ -18,7 +18,7 @@ from agent.executor import Executor
 from agent.metrics import Metrics
 from agent.presence import Presence
 from edgefarm import agentbus
-from edgefarm.agentbus import Accepted, Denied, Network, Registration, Reply
+from edgefarm.agentbus import Accepted, Denied, Network, Registration, Reply, Status
 from edgefarm.agentparts import Answer, Request, RequestParts
 from edgefarm.errors import InvalidMessage, NatsRefused, Unavailable
 
@@ -186,7 +186,8 @@ class Bus:
             self._services.metrics.request(answer.status, loop.time() - began)
             await self._publish(request.id, answer)
             # The command's words are for the reconciler, which shows them where users look.
-            log.info("request answered", status=answer.status.value, seconds=round(loop.time() - began, 3))
+            say = log.debug if answer.status is Status.DONE else log.info
+            say("request answered", status=answer.status.value, seconds=round(loop.time() - began, 3))
         except (Unavailable, NatsRefused) as error:
             log.warning("an answer could not be sent", reason=str(error))
         except Exception:

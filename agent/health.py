@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from agent.metrics import CONTENT_TYPE, Metrics
 from agent.presence import Presence
@@ -33,6 +35,11 @@ class HealthServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A peer that went away is not worth a line, either."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 def _handler(presence: Presence, metrics: Metrics) -> type[BaseHTTPRequestHandler]:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from agent.backoff import Backoff
 from agent.bus import Bus, Services
 from agent.credentials import Credentials, Login
@@ -43,9 +45,12 @@ class Pace:
 class Session:
     """One connection, with what is said over it. `over` is set when it has ended."""
 
-    def __init__(self, credentials: Credentials, connection: NatsConnection, bus: Bus) -> None:
+    def __init__(
+        self, credentials: Credentials, connection: NatsConnection, bus: Bus, log: structlog.stdlib.BoundLogger
+    ) -> None:
         self.credentials = credentials
         self.bus = bus
+        self._log = log
         self._connection = connection
         self._registering = asyncio.create_task(self._register())
 
@@ -69,7 +74,7 @@ class Session:
         except BaseException:
             await connection.close()
             raise
-        return cls(credentials, connection, bus)
+        return cls(credentials, connection, bus, services.log)
 
     @property
     def over(self) -> asyncio.Event:
@@ -96,8 +101,11 @@ class Session:
     async def _register(self) -> None:
         try:
             await self.bus.keep_registered()
-        except NatsUnavailable:  # the client of NATS says so itself, but not always at once
-            await self._connection.close()
+        except NatsUnavailable:
+            pass  # the client of NATS notices, too, but not always at once
+        except Exception:  # noqa: BLE001 (worker boundary)
+            self._log.exception("registering ended unexpectedly")
+        await self._connection.close()
 
 
 class Agent:
@@ -202,10 +210,13 @@ class Agent:
 
     async def _replace(self, before: Session, after: Session) -> None:
         """End a session when its successor has taken over, and what it was asked has been answered."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_HANDOVER):
-                await after.bus.registered.wait()
-        await before.close(self._services.executor.settings.timeout)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HANDOVER):
+                    await after.bus.registered.wait()
+            await before.bus.finish(self._services.executor.settings.timeout)
+        finally:
+            await before.close(_LAST_ANSWERS)
 
     def _forget_lost(self) -> None:
         session, self._session = self._session, None

@@ -95,7 +95,9 @@ def parse_file(text: str) -> NetworkSettings:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark is not None else "the file"
         raise InvalidResource(where, "is not YAML") from error
-    root = Fields({} if raw is None else raw, "")
+    if not isinstance(raw, Mapping | None):
+        raise InvalidResource("the file", "must be an object with the members network and containers")
+    root = Fields(raw or {}, "")
     network = root.child("network")
     timeout = network.duration("timeout") or timedelta(seconds=NetworkSettings.timeout)
     if timeout.total_seconds() > MAX_TIMEOUT:

@@ -116,6 +116,18 @@ async def test_while_vault_is_away_old_credentials_serve_on(own_world: World, ow
     await host.stop()
 
 
+async def test_a_connection_that_cannot_be_renewed_serves_on(
+    make_host: MakeHost, world: World, controller: Controller
+) -> None:
+    world.grant(renewEverySeconds=1, lifetimeSeconds=600)
+    host = make_host()
+    await host.until("registered", ready=True)
+    world.grant(renewEverySeconds=1, lifetimeSeconds=600, hub=["tls://127.0.0.1:1"])
+    await eventually(lambda: any("cannot be renewed" in line["event"] for line in host.lines), "renewal fails", 20)
+    assert host.presence.ready
+    assert (await controller.request(b"q")).data == b"q"
+
+
 async def test_expired_credentials_are_replaced(make_host: MakeHost, world: World, controller: Controller) -> None:
     # Our own clock does not move on, so that the server is the first to notice.
     world.grant(lifetimeSeconds=2)

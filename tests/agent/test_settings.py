@@ -55,11 +55,19 @@ def test_an_empty_file_means_the_defaults() -> None:
     assert parse_file("network:\n") == NetworkSettings()
 
 
+def test_an_authority_that_cannot_be_read_is_named(work: Path) -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n"
+    variables = with_file(work, "", EDGEFARM_CA_BUNDLE=pem)
+    command = [sys.executable, "-m", "agent"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=variables)
+    assert (ended.returncode, ended.stderr) == (2, "agent: EDGEFARM_CA_BUNDLE holds no certificate that can be read\n")
+
+
 @pytest.mark.parametrize(
     ("text", "field"),
     [
         ("network: []", "network"),
-        ("[]", ""),
+        ("[]", "the file"),
         ("network: {enabled: yes please}", "network.enabled"),
         ("network: {enabled: true}", "network.abbotExec"),
         ("network: {abbotExec: /usr/bin/abbot process}", "network.abbotExec"),
