@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from localcluster.process import LocalProcess
+from localcluster.process import LocalProcess, StartError
 
 #: Programs and the Debian packages that they come from.
 _PACKAGES: Final = {
@@ -41,7 +41,7 @@ _RUN_SECONDS: Final = 30.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class NamespaceError(Exception):
+class NamespaceError(StartError):
     """A command failed in a namespace; the message carries what it said."""
 
 

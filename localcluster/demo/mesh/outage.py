@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from ipaddress import ip_interface
 from typing import Final
 
 from edgefarm import names
@@ -12,7 +13,7 @@ from localcluster.client import is_gone
 from localcluster.demo.mesh.hosts import INTERFACE, Host
 from localcluster.demo.mesh.plant import EDGE_DEVICES
 from localcluster.demo.mesh.steps import FALL_BACK, MeshDemo
-from localcluster.demo.mesh.topology import SERVICE_ADDRESS
+from localcluster.demo.mesh.topology import LAN_ADDRESS, SERVICE_ADDRESS
 from localcluster.demo.observer import eventually
 from localcluster.demo.report import CheckFailed
 
@@ -29,21 +30,9 @@ class OutageDemo(MeshDemo):
 
     async def mistakes_reach_the_user(self) -> str:
         """What a host cannot do changes nothing on it, and its words stand in the EdgeDevice."""
-        host = self.third
-        before = _interfaces(host)
-        host.space.ip("link", "add", _FOREIGN, "type", "bridge")
-        foreign = host.space.ip("-json", "link", "show", _FOREIGN)
-        await self.plant.change(host, {"interfaceName": _FOREIGN})
-        words = await eventually("the condition names the interface", lambda: self._refused(host, _FOREIGN), within=30)
-        if host.space.ip("-json", "link", "show", _FOREIGN) != foreign:
-            raise CheckFailed(f"the foreign interface {_FOREIGN} was changed")
-        if before != (after := _interfaces(host) - {_FOREIGN}):
-            raise CheckFailed(f"the host was not put back as it was: {before} before, {after} after")
-        await eventually("the tunnel still works", self._third_answers, within=10)
-        await self.plant.change(host, {"interfaceName": None})
-        host.space.ip("link", "delete", _FOREIGN)
-        await self.plant.ready([host])
-        return f"its condition Configured says: {words}"
+        taken = await self._somebody_elses_interface(self.third)
+        route = await self._a_route_that_exists(self.one, self.other)
+        return f"Configured of {self.third.device}: {taken}; of {self.other.device}: {route}"
 
     async def a_gateway_dies(self) -> str:
         """The gateway that carries everything loses its power: the other one takes over, and gives it back later."""
@@ -101,7 +90,8 @@ class OutageDemo(MeshDemo):
         platform.start_openbao(port=_port(platform.bao.address))
         platform.start_nats(port=_port(platform.nats.url))
         await self.plant.reconciler(1)
-        await eventually("agents are connected", self._all_connected, within=120)
+        await eventually("all agents have registered again", self._all_registered, within=120)
+        await eventually("all statuses say so", self._all_connected, within=30)
         await self.plant.ready(list(self.plant.hosts.values()))
         now = {host.node: await self.plant.mesh_address(host) for host in self.plant.hosts.values()}
         if now != self.known:
@@ -122,17 +112,53 @@ class OutageDemo(MeshDemo):
         host.stop()
         host.start()
         await eventually("its address is given away again", lambda: self._has_address(host, address), within=60)
+        await self.plant.ready([host])
+        if (await self.plant.device(host))["status"]["publicKey"] == key:
+            raise CheckFailed(f"{host.device} has come back with the key with which it left")
         return f"{host.device} left: no host knows its key {key[:8]}…, and {address} was free again"
 
     # -- what the steps do and look at -------------------------------------------------------------------------------
+
+    async def _somebody_elses_interface(self, host: Host) -> str:
+        """The mesh's interface gets the name of one that somebody else has made."""
+        host.space.ip("link", "add", _FOREIGN, "type", "bridge")
+        before = _network(host)
+        await self.plant.change(host, {"interfaceName": _FOREIGN})
+        words = await eventually("the condition names the interface", lambda: self._refused(host, _FOREIGN), within=30)
+        await self._is_unharmed(host, before)
+        await self.plant.change(host, {"interfaceName": None})
+        host.space.ip("link", "delete", _FOREIGN)
+        await self.plant.ready([host])
+        return words
+
+    async def _a_route_that_exists(self, announcing: Host, host: Host) -> str:
+        """A host announces its LAN, and another one has a LAN of the same addresses."""
+        lan = str(ip_interface(f"{LAN_ADDRESS}/24").network)
+        before = _network(host)
+        await self.plant.change(announcing, {"extraAllowedCIDRs": [lan]})
+        words = await eventually("the condition names the network", lambda: self._refused(host, lan), within=30)
+        await self._is_unharmed(host, before)
+        await self.plant.change(announcing, {"extraAllowedCIDRs": None})
+        await self.plant.ready([announcing, host])
+        return words
+
+    async def _is_unharmed(self, host: Host, before: str) -> None:
+        if (after := _network(host)) != before:
+            raise CheckFailed(f"{host.node} was not put back as it was: {before} before, {after} after")
+        address = await self.plant.mesh_address(host)
+        others = [other.space for other in self.plant.edges if other is not host]
+        await eventually("its tunnel works", lambda: self.plant.answered(others[0], [address]), within=10)
 
     async def _refused(self, host: Host, word: str) -> str | None:
         condition = await self.plant.condition(host, "Configured")
         message = str(condition.get("message", ""))
         return message if condition.get("status") == "False" and word in message else None
 
-    async def _third_answers(self) -> bool:
-        return await self.plant.answered(self.one.space, [await self.plant.mesh_address(self.third)])
+    async def _all_registered(self) -> bool:
+        """What the new reconciler itself has seen: statuses may still be those of the old one."""
+        observer = self.plant.observer
+        metrics = await observer.metrics_of(await observer.pod(names.CONTROLLER_NAMESPACE, "network-controller"))
+        return f"edgefarm_agents {float(len(self.plant.hosts))}" in metrics.splitlines()
 
     async def _all_connected(self) -> bool:
         for host in self.plant.hosts.values():
@@ -152,6 +178,11 @@ class OutageDemo(MeshDemo):
 
 def _interfaces(host: Host) -> set[str]:
     return {link["ifname"] for link in json.loads(host.space.ip("-json", "link", "show"))}
+
+
+def _network(host: Host) -> str:
+    """Interfaces, addresses and routes, as `ip` shows them to people."""
+    return "".join(host.space.ip(*what) for what in (("-brief", "address"), ("route",), ("-6", "route"), ("rule",)))
 
 
 def _port(url: str) -> int:
