@@ -2,11 +2,14 @@
 
 Times are seconds of one monotonic clock, which is passed in, as is what was observed of the peer.
 
-* A peer becomes alive by an answered probe, once WireGuard reports a handshake; it is dead after `dead_after` without
-  an answer. Who has just died needs three answers in a row, so that a path at the edge of its reach does not flap.
-* A peer that is alive but late with an answer is probed faster: single lost packets shall not end a path.
-* While it is not alive, each of its endpoints is tried for `try_each`, beginning with the one at hand: it may have
-  roamed there. A new handshake prolongs that time, as the endpoint in use is then a good one. While it is alive nothing
+* We hear a peer from an answered probe on, once WireGuard reports a handshake, until `dead_after` without an answer.
+  Who has just fallen silent needs three answers in a row, so that a path at the edge of its reach does not flap.
+* A peer is alive while we hear it and it says, in its own probes, that it hears us. WireGuard takes what comes from an
+  address only through the tunnel that carries this address, so both ends must take and leave a path together: what one
+  of them sends is lost otherwise. Whoever changes its mind says so at once.
+* A peer that is heard but late with an answer is probed faster: single lost packets shall not end a path.
+* While we do not hear it, each of its endpoints is tried for `try_each`, beginning with the one at hand: it may have
+  roamed there. A new handshake prolongs that time, as the endpoint in use is then a good one. While we hear it nothing
   is changed.
 """
 
@@ -17,9 +20,9 @@ from typing import Final
 
 #: WireGuard tries a handshake every 5 seconds, so this is time for two.
 _TRY_EACH: Final = 10.0
-#: Answers in a row that bring back who has died less than this many times `dead_after` ago.
-_ANSWERS_AFTER_DEATH: Final = 3
-_JUST_DIED: Final = 4
+#: Answers in a row that bring back who fell silent less than this many times `dead_after` ago.
+_ANSWERS_AFTER_SILENCE: Final = 3
+_JUST_SILENT: Final = 4
 #: A late peer is probed so much faster.
 _HURRY: Final = 5
 #: Probes that may still be answered; older ones count as lost.
@@ -69,19 +72,25 @@ class Path:
     seen: Observation
     since: float  # when the endpoint in use was set, or proved good by a handshake
     due: float  # when to look again
-    alive: bool = False
+    hears: bool = False  # we hear the peer
+    heard: bool = False  # the peer says that it hears us
     rtt: float | None = None  # of the last answered probe
     answered_at: float | None = None
-    died_at: float | None = None
-    answers: int = 0  # in a row, while not alive
+    silent_at: float | None = None  # since when we do not hear it any more
+    answers: int = 0  # in a row, while we do not hear it
     turn: int = -1  # the option in use; -1: what was there at the beginning
     sequence: int = 0  # of the next probe
     pending: tuple[tuple[int, float], ...] = ()  # probes without an answer: sequence number, time of sending
 
+    @property
+    def alive(self) -> bool:
+        """Both ends hear each other."""
+        return self.hears and self.heard
+
 
 @dataclass(frozen=True)
 class Step:
-    """What to do now: send the probe with this sequence number; use this endpoint."""
+    """What to do now: send the probe with this sequence number, which says `path.hears`; use this endpoint."""
 
     path: Path
     probe: int | None = None
@@ -108,7 +117,7 @@ def step(path: Path, cadence: Cadence, now: float, jitter: float) -> Step:
     if now < path.due:
         return Step(path)
     endpoint = None
-    if not path.alive:
+    if not path.hears:
         path, endpoint = _next_endpoint(path, cadence, now)
         last = (path.sequence - 1) % _SEQUENCES
         if any(sequence == last for sequence, _ in path.pending):
@@ -130,28 +139,40 @@ def answered(path: Path, sequence: int, cadence: Cadence, now: float) -> Path:
     if sent is None or now - sent > cadence.dead_after:
         return path
     answers = path.answers + 1
-    just_died = path.died_at is not None and now - path.died_at < _JUST_DIED * cadence.dead_after
-    alive = path.alive or (path.seen.handshake > 0 and answers >= (_ANSWERS_AFTER_DEATH if just_died else 1))
+    just_silent = path.silent_at is not None and now - path.silent_at < _JUST_SILENT * cadence.dead_after
+    enough = answers >= (_ANSWERS_AFTER_SILENCE if just_silent else 1)
+    hears = path.hears or (enough and path.seen.handshake > 0)
     return replace(
         path,
-        alive=alive,
+        hears=hears,
         rtt=now - sent,
         answered_at=now,
-        answers=0 if alive else answers,
+        answers=0 if hears else answers,
+        due=path.due if hears == path.hears else now,
         # Answers may overtake each other: what was sent before is not lost because of that.
         pending=tuple(entry for entry in path.pending if entry[0] != sequence),
     )
 
 
+def told(path: Path, heard: bool, cadence: Cadence, now: float) -> Path:
+    """The path after a probe of the peer, which says whether it hears us.
+
+    Where the two ends do not agree, the peer is probed soon: its own probe shows that there may be a way.
+    """
+    path = _aged(path, cadence, now)
+    soon = now if not path.pending else max(now, path.pending[-1][1] + cadence.probe_every / _HURRY)
+    return replace(path, heard=heard, due=path.due if path.hears == heard else min(path.due, soon))
+
+
 def _aged(path: Path, cadence: Cadence, now: float) -> Path:
-    """Dead when the last answer is too long ago; then it is probed at once, as all others wait for their turn."""
-    if not path.alive or path.answered_at is None or now - path.answered_at <= cadence.dead_after:
+    """Silent when the last answer is too long ago; it is told so at once."""
+    if not path.hears or path.answered_at is None or now - path.answered_at <= cadence.dead_after:
         return path
-    return replace(path, alive=False, rtt=None, died_at=now, answers=0, since=now, turn=-1, due=now)
+    return replace(path, hears=False, rtt=None, silent_at=now, answers=0, since=now, turn=-1, due=now)
 
 
 def _pace(path: Path, cadence: Cadence, now: float) -> float:
-    late = path.alive and path.answered_at is not None and now - path.answered_at > cadence.probe_every
+    late = path.hears and path.answered_at is not None and now - path.answered_at > cadence.probe_every
     return cadence.probe_every / _HURRY if late else cadence.probe_every
 
 

@@ -64,6 +64,7 @@ class Prober:
         self._identifier = int(self._chance.random() * _IDENTIFIERS)
         self._watches: dict[str, TunnelWatch] = {}
         self._due: list[tuple[float, str, str]] = []  # time, interface, public key
+        self._scheduled: dict[tuple[str, str], float] = {}  # which entry of `_due` holds; others are out of date
         self._endpoints: dict[tuple[str, str], str] = {}  # to be set: (interface, public key) to endpoint
         self._look_wanted = True
         self._wake_sender = asyncio.Event()
@@ -91,7 +92,9 @@ class Prober:
             now = self._chance.clock()
             while self._due and self._due[0][0] <= now + _TOGETHER:
                 due, interface, public_key = heapq.heappop(self._due)
-                self._step(interface, public_key, max(now, due))
+                if self._scheduled.get((interface, public_key)) == due:
+                    del self._scheduled[interface, public_key]
+                    self._step(interface, public_key, max(now, due))
             delay = self._due[0][0] - now if self._due else None
             await _wait(self._wake_sender, delay)
 
@@ -100,16 +103,24 @@ class Prober:
         if watch is None or public_key not in watch.paths:
             return
         step = watch.step(public_key, now, self._chance.random())
-        heapq.heappush(self._due, (step.path.due, interface, public_key))
+        self._schedule(watch, public_key)
         if step.endpoint is not None:
             self._endpoints[interface, public_key] = step.endpoint
         if watch.changed or step.endpoint is not None:
             self._wake_keeper.set()
 
     def _heard(self, watch: TunnelWatch) -> None:
-        watch.receive(self._chance.clock())
+        for public_key in watch.receive(self._chance.clock()):
+            self._schedule(watch, public_key)
+        self._wake_sender.set()
         if watch.changed:
             self._wake_keeper.set()
+
+    def _schedule(self, watch: TunnelWatch, public_key: str) -> None:
+        due = watch.paths[public_key].due
+        if self._scheduled.get((watch.interface, public_key)) != due:
+            self._scheduled[watch.interface, public_key] = due
+            heapq.heappush(self._due, (due, watch.interface, public_key))
 
     # ---- the host's network
 
@@ -150,7 +161,7 @@ class Prober:
             cadence = self._cadence.for_peers(len(tunnel.peers))
             new = watch.take(tunnel, cadence, now, self._chance.random)
             for public_key in new:
-                heapq.heappush(self._due, (watch.paths[public_key].due, tunnel.interface, public_key))
+                self._schedule(watch, public_key)
             if not watch.listens:
                 self._log.warning("cannot probe the peers", interface=tunnel.interface, reason=watch.problem)
 

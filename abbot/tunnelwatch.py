@@ -9,11 +9,11 @@ import socket
 from collections.abc import Callable
 
 from abbot import liveness
-from abbot.icmp import EchoSocket
+from abbot.icmp import Answered, EchoSocket
 from abbot.liveness import Cadence, Observation, Path, Step
 from abbot.ports import Peer, Tunnel
 
-#: Answers that are read before others get their turn.
+#: Packets that are read before others get their turn.
 _AT_ONCE = 256
 
 
@@ -75,26 +75,34 @@ class TunnelWatch:
         if step.probe is not None and self._socket is not None:
             # No endpoint yet, a full queue, an interface that is gone: all of it is a probe without an answer.
             with contextlib.suppress(OSError):
-                self._socket.send(self._addresses[public_key], step.probe)
+                self._socket.send(self._addresses[public_key], step.probe, hears=step.path.hears)
         return step
 
-    def receive(self, now: float) -> None:
-        """Read the answers that have come."""
+    def receive(self, now: float) -> set[str]:
+        """Read what has come in; the public keys of peers that it was about."""
+        about: set[str] = set()
         for _ in range(_AT_ONCE):
             if self._socket is None:
-                return
+                break
             try:
-                answer = self._socket.receive()
+                news = self._socket.receive()
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 # The interface went away or down; the next look opens the socket again.
                 self._shut(error)
-                return
-            public_key = self._peers.get(answer[0]) if answer else None
-            if answer and public_key:
-                path = self.paths[public_key]
-                self._replace(public_key, liveness.answered(path, answer[1], self.cadence, now))
+                break
+            public_key = self._peers.get(news.sender) if news else None
+            if news is None or public_key is None:
+                continue
+            path = self.paths[public_key]
+            if isinstance(news, Answered):
+                path = liveness.answered(path, news.sequence, self.cadence, now)
+            else:
+                path = liveness.told(path, news.hears, self.cadence, now)
+            self._replace(public_key, path)
+            about.add(public_key)
+        return about
 
     def alive(self) -> frozenset[str]:
         """Public keys of the live peers."""

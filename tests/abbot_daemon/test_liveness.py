@@ -18,7 +18,7 @@ THREE = ("198.51.100.1:51820", "192.0.2.7:1000", "10.0.0.7:51820")
 
 @dataclass
 class Peer:
-    """A peer in simulated time: answers while `reachable`, 50 ms later; looks at it are taken every second."""
+    """A peer in simulated time: while `reachable` it hears us, and answers after 50 ms."""
 
     options: tuple[str, ...] = ONE
     cadence: Cadence = CADENCE
@@ -50,6 +50,7 @@ class Peer:
             if step.probe is not None:
                 self.probes.append(self.now)
                 if self.reachable:
+                    self._set(liveness.told(self.path, True, self.cadence, self.now))
                     self._set(liveness.answered(self.path, step.probe, self.cadence, self.now + 0.05))
             self.now += 0.25
 
@@ -126,7 +127,7 @@ def test_who_has_just_died_needs_three_answers_in_a_row() -> None:
 
 def test_a_lost_probe_starts_the_count_anew() -> None:
     path = liveness.start(Observation(ONE, ONE[0], 1.0), 0.0)
-    path = replace(path, died_at=0.0)
+    path = replace(path, silent_at=0.0, heard=True)
     for number, answer in enumerate((True, True, False, True, True)):
         step = liveness.step(path, CADENCE, number * 5.0, 0.0)
         path = step.path
@@ -150,8 +151,70 @@ def test_who_died_long_ago_comes_back_with_one_answer() -> None:
     assert len([probe for probe in peer.probes if back_at <= probe <= when]) == 1
 
 
-def test_an_answer_to_an_unknown_or_old_probe_changes_nothing() -> None:
+def heard_by_peer() -> Path:
+    """A new peer that says that it hears us."""
+    return liveness.told(liveness.start(Observation(ONE, ONE[0], 1.0), 0.0), True, CADENCE, 0.0)
+
+
+def test_a_peer_that_does_not_hear_us_is_not_alive() -> None:
     path = liveness.step(liveness.start(Observation(ONE, ONE[0], 1.0), 0.0), CADENCE, 0.0, 0.0).path
+    path = liveness.answered(path, 0, CADENCE, 0.1)
+    assert (path.hears, path.alive) == (True, False)
+    path = liveness.told(path, True, CADENCE, 0.2)
+    assert path.alive
+    path = liveness.told(path, False, CADENCE, 1.0)
+    assert not path.alive
+
+
+def test_a_change_of_mind_is_said_at_once() -> None:
+    path = liveness.step(heard_by_peer(), CADENCE, 0.0, 0.0).path
+    path = liveness.answered(path, 0, CADENCE, 0.1)
+    step = liveness.step(path, CADENCE, 0.1, 0.0)
+    assert (step.probe, step.path.hears) == (1, True)
+    step = liveness.step(step.path, CADENCE, 20.0, 0.0)
+    assert (step.probe, step.path.hears) == (2, False)
+
+
+def test_a_probe_of_a_peer_that_we_do_not_hear_hastens_ours_but_not_without_limit() -> None:
+    path = liveness.step(liveness.start(Observation(ONE, ONE[0], 1.0), 0.0), CADENCE, 0.0, 0.0).path
+    assert path.due == 5.0
+    for when in (0.1, 0.2, 0.9):
+        path = liveness.told(path, True, CADENCE, when)
+        assert path.due == 1.0
+
+
+def test_two_ends_agree_within_a_round_trip() -> None:
+    """Both hear each other in the same moment, whatever their probes' phases are."""
+    latency = 0.04
+    ends = [liveness.start(Observation(ONE, ONE[0], 1.0), 0.0, delay) for delay in (0.0, 3.0)]
+    became: list[float | None] = [None, None]
+    wires: list[tuple[float, int, str, int, bool]] = []  # arrival, to whom, what, sequence, word
+    now = 0.0
+    while now < 8.0:
+        for wire in sorted(wire for wire in wires if wire[0] <= now):
+            wires.remove(wire)
+            _, end, kind, sequence, word = wire
+            if kind == "probe":
+                ends[end] = liveness.told(ends[end], word, CADENCE, now)
+                wires.append((now + latency, 1 - end, "answer", sequence, False))
+            else:
+                ends[end] = liveness.answered(ends[end], sequence, CADENCE, now)
+        for end in (0, 1):
+            step = liveness.step(ends[end], CADENCE, now, 0.0)
+            ends[end] = step.path
+            if step.probe is not None:
+                wires.append((now + latency, 1 - end, "probe", step.probe, step.path.hears))
+            if step.path.alive and became[end] is None:
+                became[end] = now
+        now += 0.01
+    assert became[0] is not None
+    assert became[1] is not None
+    assert abs(became[0] - became[1]) <= latency + 0.03
+    assert max(became[0], became[1]) < 1.5
+
+
+def test_an_answer_to_an_unknown_or_old_probe_changes_nothing() -> None:
+    path = liveness.step(heard_by_peer(), CADENCE, 0.0, 0.0).path
     assert liveness.answered(path, 7, CADENCE, 0.1) == path
     assert liveness.answered(path, 0, CADENCE, CADENCE.dead_after + 1) == path
     once = liveness.answered(path, 0, CADENCE, 0.1)
@@ -254,7 +317,7 @@ def test_whatever_happens_who_is_alive_was_heard_within_dead_after(
         assert path.due > now or step.probe is None
         assert len(path.pending) <= 8
         if answers and step.probe is not None:
-            path = liveness.answered(path, step.probe, CADENCE, now)
+            path = liveness.told(liveness.answered(path, step.probe, CADENCE, now), True, CADENCE, now)
             heard = now
         if path.alive:
             assert heard is not None

@@ -1,9 +1,11 @@
-"""The prober on real interfaces: a pair of them, whose other end answers as a tunnel's does."""
+"""The prober on real interfaces: a pair of them, with a prober at both ends, as tunnels have."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -101,25 +103,42 @@ def silent() -> Iterator[None]:
         yield
 
 
-def probe(space: Namespace, host: TunnelHost, script: Callable[[Probed], Awaitable[None]]) -> None:
-    """Run `script` beside a prober in the namespace, in a thread of its own."""
+def probe(pair: tuple[Namespace, Namespace], host: TunnelHost, script: Callable[[Probed], Awaitable[None]]) -> None:
+    """Run `script` beside the prober of `host`; the other end of the pair has one, too. Each runs in its namespace."""
+    ended = threading.Event()
 
-    async def run() -> None:
-        metrics = Metrics()
-        prober = Prober(host, Worker("host"), FAST, metrics=metrics, log=structlog.get_logger())
-        running = asyncio.create_task(prober.run())
+    async def ours() -> None:
         try:
-            await script(Probed(host, prober, metrics))
+            async with probing(host) as probed:
+                await script(probed)
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            ended.set()
 
-    def entered() -> None:
+    async def theirs() -> None:
+        there = FakeTunnel("mesh0", THEIRS, (FakePeer("A", OURS),))
+        async with probing(TunnelHost(there=[there])):
+            await asyncio.to_thread(ended.wait, 60)
+
+    def entered(space: Namespace, run: Callable[[], Coroutine[None, None, None]]) -> None:
         space.enter()
         asyncio.run(run())
 
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(entered).result(60)
+    with ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(entered, space, run) for space, run in zip(pair, (ours, theirs), strict=True)]
+        for each in running:
+            each.result(60)
+
+
+@contextlib.asynccontextmanager
+async def probing(host: TunnelHost) -> AsyncIterator[Probed]:
+    metrics = Metrics()
+    prober = Prober(host, Worker("host"), FAST, metrics=metrics, log=structlog.get_logger())
+    running = asyncio.create_task(prober.run())
+    try:
+        yield Probed(host, prober, metrics)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 def tunnel(*peers: FakePeer) -> FakeTunnel:
@@ -127,7 +146,7 @@ def tunnel(*peers: FakePeer) -> FakeTunnel:
 
 
 def test_a_peer_that_answers_is_alive_and_dead_when_it_is_cut_off(pair: tuple[Namespace, Namespace]) -> None:
-    one, other = pair
+    _, other = pair
 
     async def script(probed: Probed) -> None:
         await probed.until_alive("mesh0", "K")
@@ -140,7 +159,7 @@ def test_a_peer_that_answers_is_alive_and_dead_when_it_is_cut_off(pair: tuple[Na
         other.ip("address", "replace", f"{THEIRS}/64", "dev", "mesh0", "nodad")
         await probed.until_alive("mesh0", "K")
 
-    probe(one, TunnelHost(there=[tunnel(FakePeer("K", THEIRS), FakePeer("N", NOBODY))]), script)
+    probe(pair, TunnelHost(there=[tunnel(FakePeer("K", THEIRS), FakePeer("N", NOBODY))]), script)
 
 
 def test_an_interface_that_was_made_anew_is_probed_again(pair: tuple[Namespace, Namespace], spaces: Namespaces) -> None:
@@ -155,11 +174,10 @@ def test_an_interface_that_was_made_anew_is_probed_again(pair: tuple[Namespace, 
             space.ip("address", "add", f"{address}/64", "dev", "mesh0", "nodad")
         await probed.until_alive("mesh0", "K")
 
-    probe(one, TunnelHost(there=[tunnel()]), script)
+    probe(pair, TunnelHost(there=[tunnel()]), script)
 
 
 def test_a_peer_that_is_new_or_gone_is_seen_when_it_is_told_to_look(pair: tuple[Namespace, Namespace]) -> None:
-    one, _ = pair
     host = TunnelHost()
 
     async def script(probed: Probed) -> None:
@@ -173,34 +191,31 @@ def test_a_peer_that_is_new_or_gone_is_seen_when_it_is_told_to_look(pair: tuple[
         probed.prober.look()
         await probed.until(lambda: b'interface="mesh0",state="alive"} 0.0' not in probed.metrics.render())
 
-    probe(one, host, script)
+    probe(pair, host, script)
 
 
 def test_endpoints_are_tried_while_nobody_answers(pair: tuple[Namespace, Namespace]) -> None:
-    one, _ = pair
     peer = FakePeer("N", NOBODY, endpoint="a:1", candidates=("b:2", "a:1", "c:3"), current_endpoint="a:1")
 
     async def script(probed: Probed) -> None:
         await probed.until(lambda: probed.host.endpoints[:4] == ["b:2", "c:3", "a:1", "b:2"])
 
-    probe(one, TunnelHost(there=[tunnel(peer)]), script)
+    probe(pair, TunnelHost(there=[tunnel(peer)]), script)
 
 
 def test_what_could_not_be_changed_is_tried_again(pair: tuple[Namespace, Namespace]) -> None:
-    one, _ = pair
 
     async def script(probed: Probed) -> None:
         await probed.until_alive("mesh0", "K")
 
-    probe(one, TunnelHost(there=[tunnel()], fails=3), script)
+    probe(pair, TunnelHost(there=[tunnel()], fails=3), script)
 
 
 def test_an_interface_that_is_not_there_harms_no_other(pair: tuple[Namespace, Namespace]) -> None:
-    one, _ = pair
     missing = FakeTunnel("mesh9", OURS, (FakePeer("M", THEIRS),))
 
     async def script(probed: Probed) -> None:
         await probed.until_alive("mesh0", "K")
         assert not probed.host.alive.get("mesh9")
 
-    probe(one, TunnelHost(there=[missing, tunnel()]), script)
+    probe(pair, TunnelHost(there=[missing, tunnel()]), script)
