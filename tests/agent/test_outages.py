@@ -130,7 +130,7 @@ async def test_a_connection_that_cannot_be_renewed_serves_on(
 
 async def test_expired_credentials_are_replaced(make_host: MakeHost, world: World, controller: Controller) -> None:
     # Our own clock does not move on, so that the server is the first to notice.
-    world.grant(lifetimeSeconds=2)
+    world.grant(lifetimeSeconds=4)
     began = time.time()
     host = make_host(start=False)
     host.clock = lambda: began
