@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -110,7 +111,10 @@ class Host:
                 for family in ("-4", "-6")
                 for route in json.loads(self.space.run(["ip", "-j", family, "route"]))
             ],
-            "rules": sorted(self.space.run(["nft", "list", "ruleset"]).replace("\t", "").splitlines()),
+            "rules": sorted(
+                re.sub(r"counter packets \d+ bytes \d+", "counter", line.strip())
+                for line in self.space.run(["nft", "list", "ruleset"]).splitlines()
+            ),
             "reserved": sorted(path.name for path in reserved.rglob("*") if path.is_file() and path.name[0].isdigit()),
             "records": sorted(path.name for path in (self.data_dir / "containers").glob("*")),
         }

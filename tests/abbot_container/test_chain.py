@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,8 @@ def conflist(work: Path, *plugins: Mapping[str, Any]) -> Path:
     return path
 
 
+# Repeats the result of the plugin before it, as the last one of a chain must.
+LAST = "python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)[\"prevResult\"]))'"
 FAILS = """[ "$CNI_COMMAND" = ADD ] || exit 0
 echo '{"cniVersion":"1.0.0","code":123,"msg":"the spoiler says no","details":"as ever"}'
 exit 1"""
@@ -103,6 +107,32 @@ def test_what_cannot_be_undone_is_told_and_can_be_deleted_later(host: Host) -> N
     marker.touch()
     spoiled.delete("one")
     assert host.state() == before
+
+
+def test_what_was_begun_when_the_daemon_was_killed_can_be_deleted_or_finished(host: Host) -> None:
+    hangs = host.data_dir.parent / "hangs"
+    hangs.touch()
+    spoiled = with_plugin(host, f"[ $CNI_COMMAND = ADD ] || exit 0; [ -e {hangs} ] && exec sleep 60; {LAST}")
+    spoiled.configure()
+    before = host.state()
+    pod = host.pod("pod")
+    for finish in (False, True):
+        request = json.dumps({"container_id": "one", "netns": str(pod.path)})
+        script = 'echo "$1" | exec "${@:2}"'
+        daemon = host.space.start(
+            "daemon",
+            ["bash", "-c", script, "daemon", request, *spoiled.command("ensure")],
+            log=host.data_dir.parent / "daemon.log",
+        )
+        daemon.wait_until(lambda: "eth0" in pod.ip("link"), "in the middle of the chain")
+        os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait(10)
+        if finish:
+            hangs.unlink()
+            assert spoiled.addresses("one", pod)
+        spoiled.delete("one")
+        assert host.state() == before
+    assert "eth0" not in pod.ip("link")
 
 
 def test_a_container_keeps_what_it_had_when_a_change_fails(host: Host) -> None:
