@@ -22,7 +22,7 @@ from reconciler.desired.mesh import conditions, observed, paths
 from reconciler.desired.mesh.claims import Refusal
 from reconciler.desired.mesh.conditions import Tunnels
 from reconciler.desired.mesh.members import Member
-from reconciler.desired.mesh.observed import Observation
+from reconciler.desired.mesh.observed import Observation, SeenPeer
 from reconciler.desired.mesh.requests import container_config
 from reconciler.ports import Object
 from reconciler.status import Condition
@@ -228,15 +228,17 @@ class MeshPass:
         known = [conditions.accepted(refusals), conditions.agent_connected(connected=member.connected)]
         if member.connected:
             known.append(condition or conditions.configured(error))
-        views = [
-            view.peers[member.public_key] for view in self._gateways_views(roster) if member.public_key in view.peers
-        ]
+        views = [] if seen is not None and seen.extended else self._seen_by_gateways(member, roster)
         tunnels = Tunnels(seen, roster.gateways, self._expected(member), views)
         known.append(conditions.connected(member, tunnels))
         known.append(conditions.ready(known))
         peers = None if seen is None else paths.peer_paths(member, self._peers(member, seen, roster), seen)
         facts = Facts(member, self._hosts.seen(member.name), peers)
         await self._status.write_member(subject.found, subject.identity, facts, known)
+
+    def _seen_by_gateways(self, member: Member, roster: Roster) -> list[SeenPeer]:
+        views = self._gateways_views(roster)
+        return [view.peers[member.public_key] for view in views if member.public_key in view.peers]
 
     def _peers(self, member: Member, seen: Observation, roster: Roster) -> list[Member]:
         found = (roster.with_key(key) for key in seen.peers)

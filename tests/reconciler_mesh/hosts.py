@@ -58,6 +58,8 @@ class Host:
     queries: int = 0
     busy: bool = False
     generation: int = 1
+    #: The host of whose disk this one's is a copy.
+    copy_of: Host | None = None
 
     @property
     def device(self) -> str:
@@ -83,6 +85,8 @@ class Host:
 
     @property
     def _own_private(self) -> str:
+        if self.copy_of is not None:
+            return self.copy_of._own_private
         return _own_key(f"{self.device}/{self.generation}")
 
     @property

@@ -28,6 +28,7 @@ from tests.reconciler_mesh.hosts import Host, Hosts
 _LOG: structlog.stdlib.BoundLogger = structlog.get_logger()
 _START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _SOON = 0.5  # seconds: a retry after a conflict, say
+_SLICE = 0.2  # what is due within so many seconds is done together
 
 
 class _Timer:
@@ -59,14 +60,16 @@ class Clock:
         return timer
 
     def due_before(self, until: float) -> bool:
-        """Let time pass to the next timer, unless that is later than `until`; whether there was one."""
+        """Let time pass to the next timers, unless they are later than `until`; whether there were any."""
         self._timers = [timer for timer in self._timers if not timer.cancelled]
-        first = min(self._timers, key=_Timer.when, default=None)
-        if first is None or first.when() > until:
+        first = min(map(_Timer.when, self._timers), default=until + 1)
+        if first > until:
             return False
-        self._timers.remove(first)
-        self.seconds = max(self.seconds, first.when())
-        first.action()
+        self.seconds = max(self.seconds, min(first + _SLICE, until))
+        due = sorted((timer for timer in self._timers if timer.when() <= self.seconds), key=_Timer.when)
+        self._timers = [timer for timer in self._timers if timer.when() > self.seconds]
+        for timer in due:
+            timer.action()
         return True
 
 
@@ -112,7 +115,7 @@ class MeshWorld:
         self.clock = Clock()
         self.hosts = Hosts(self.clock.now)
         self.events = Events()
-        self.passes = 0
+        self._caught_up_at = -1
         self._workers = workers
         self._running: list[asyncio.Task[None]] = []
 
@@ -148,6 +151,7 @@ class MeshWorld:
         registration = edge_device.build(context)
         self.manager.register([registration])
         self.hosts.listener = self.manager.agents_changed
+        self._caught_up_at = -1
         self._running = [asyncio.create_task(self.informers.run())]
         await self.informers.synced()
         self._running.append(asyncio.create_task(self.manager.run(self._workers)))
@@ -181,11 +185,16 @@ class MeshWorld:
                 await asyncio.sleep(0.002)
 
     async def _caught_up(self) -> bool:
+        """Whether the informers have seen all that was written; the API server is only asked when something was."""
+        writes = self.writes
+        if self._caught_up_at == writes:
+            return True
         for kind, namespace in ((EDGE_DEVICE, self.systems.namespace), (NODE, None)):
             actual, _ = await self.systems.kube.list(kind, namespace)
             seen = self.informers(kind).list()
             if sorted(map(_version, actual)) != sorted(map(_version, seen)):
                 return False
+        self._caught_up_at = writes
         return True
 
     @property
@@ -209,9 +218,9 @@ class MeshWorld:
     async def join(self, name: str, role: str = names.ROLE_EDGE, *pod_cidrs: str, **options: Any) -> Host:
         """A new node with a host whose agent was started just now."""
         await self.make_node(name, *pod_cidrs)
-        containers = options.pop("containers", False)
+        containers, copy_of = options.pop("containers", False), options.pop("copy_of", None)
         host = self.hosts.add(name, role, **options)
-        host.containers = containers
+        host.containers, host.copy_of = containers, copy_of
         self.hosts.connect(host, new=True)
         return host
 
