@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 from abbot.host.keys import KeyFolder, make_key, public_key
 from abbot.host.managed import Managed
 from abbot.host.peers import Peers
-from abbot.host.realise import Realiser
+from abbot.host.realise import Occupied, Realiser
 from abbot.host.requests import Wanted, check_no_self
 from abbot.host.specs import InterfaceSpec, WireguardSpec
 from abbot.host.state import State
@@ -18,6 +19,8 @@ from abbot.host.wanted import wanted_carrying, wanted_rules
 from abbot.netlink.values import Link
 from abbot.wireguard.device import Device
 from edgefarm.errors import NetworkFailed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,13 @@ class Ensuring:
         """What the interfaces of the request mean here; NetworkFailed when one is not the provider's to change."""
         return [self._step(one) for one in wanted]
 
-    def carry_out(self, provider: str, steps: Sequence[Step]) -> dict[str, Managed]:
-        """Change all interfaces of the provider; what is managed then. NetworkFailed after taking everything back."""
+    def carry_out(
+        self, provider: str, steps: Sequence[Step], check: Callable[[Mapping[str, Managed]], T]
+    ) -> tuple[dict[str, Managed], T]:
+        """Change all interfaces of the provider; what is managed then, and what `check` makes of it before it counts.
+
+        NetworkFailed after taking everything back.
+        """
         names = {step.spec.name for step in steps}
         leaving = {
             name for name, managed in self._managed.items() if managed.spec.provider == provider and name not in names
@@ -73,8 +81,9 @@ class Ensuring:
                 self._remove(done, self._managed[name])
             for step in steps:
                 after[step.spec.name] = self._take(done, step)
+            checked = check(after)
             self._commit(done, [managed.spec for managed in after.values()])
-        return after
+        return after, checked
 
     def _step(self, wanted: Wanted) -> Step:
         """What an interface of a request means here; raises when it is not ours to change."""
@@ -157,8 +166,8 @@ class Ensuring:
     def _remove(self, done: Transaction, managed: Managed) -> None:
         try:
             link = self._realiser.find(managed.spec)
-        except NetworkFailed:
-            return  # somebody made another one in its place: that is not ours to remove
+        except Occupied:
+            return  # that is not ours to remove
         if link is not None:
             snapshot = self._realiser.snapshot(managed.spec, link)
             done.inverse(lambda: self._realiser.bring_back(managed.spec, snapshot))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from structlog.typing import FilteringBoundLogger
+from structlog.stdlib import BoundLogger
 
 from abbot.host import answers
 from abbot.host.ensuring import Ensuring, Step, Tools, unchanged
@@ -57,7 +57,7 @@ class HostNetwork:
     learns nor floods is of no use.
     """
 
-    def __init__(self, tools: Tools, log: FilteringBoundLogger) -> None:
+    def __init__(self, tools: Tools, log: BoundLogger) -> None:
         self._tools = tools
         self._realiser = tools.realiser
         self._peers = tools.peers
@@ -91,6 +91,8 @@ class HostNetwork:
         for link in netlink.links():
             managed = self._managed.get(link.name)
             if managed is not None and (not request.providers or managed.spec.provider in request.providers):
+                if managed.spec.wireguard:
+                    self._peers.tunnel(managed)
                 actual.append(self._answer(managed, link, addresses.get(link.index, [])))
             elif managed is None and not request.providers:
                 actual.append(answers.unmanaged(link, addresses.get(link.index, [])))
@@ -100,7 +102,6 @@ class HostNetwork:
 
     def restore(self) -> list[str]:
         """Make again what was ensured before the daemon ended; what failed, as sentences. To be called once, first."""
-        problems = []
         for name in set(self._making) - set(self._managed):
             link = self._realiser.netlink.link(name)
             if link is not None and link.kind in _OURS:
@@ -111,7 +112,7 @@ class HostNetwork:
             if driver is not None:
                 self._keys.settle(managed.spec.name, driver.public_key)
         self._keys.keep_only(self._managed)
-        problems += self.repair()
+        problems = self.repair()
         if self._making:
             self._state.write(self._specs())
             self._making = ()
@@ -169,10 +170,12 @@ class HostNetwork:
     def _ensure(self, provider: str, interfaces: Sequence[pb.HostNetworkInterface]) -> pb.HostNetworkConfigResponse:
         ensuring = Ensuring(self._tools, self._managed)
         steps = ensuring.steps(check_request(provider, interfaces))
-        self._managed = ensuring.carry_out(provider, steps)
+        self._managed, actual = ensuring.carry_out(
+            provider, steps, lambda managed: [self._answer_to(step, managed[step.spec.name]) for step in steps]
+        )
         self._tidy_keys()
         self._log.info("interfaces ensured", provider=provider, interfaces=[step.spec.name for step in steps])
-        return pb.HostNetworkConfigResponse(actual=[self._answer_to(step) for step in steps])
+        return pb.HostNetworkConfigResponse(actual=actual)
 
     def _tidy_keys(self) -> None:
         """Put new keys in use and remove those of interfaces that are gone; what fails is done at the next start."""
@@ -206,11 +209,13 @@ class HostNetwork:
 
     # ---- answering
 
-    def _answer_to(self, step: Step) -> pb.HostNetworkInterface:
-        managed = self._managed[step.spec.name]
+    def _answer_to(self, step: Step, managed: Managed) -> pb.HostNetworkInterface:
+        """What a request is answered for an interface that it listed."""
         link = self._realiser.existing(step.spec.name)
         addresses = self._realiser.netlink.addresses(link).get(link.index, [])
         if not step.peers_only:
+            if managed.spec.wireguard:
+                self._peers.look(managed)
             return self._answer(managed, link, addresses)
         message = answers.wireguard(managed.spec, managed.tunnel, link, addresses)
         peers = [managed.tunnel.peers[key] for key in step.listed]
@@ -221,7 +226,6 @@ class HostNetwork:
         driver = managed.spec.driver
         if isinstance(driver, BridgeSpec):
             return answers.bridge(managed.spec, driver, link, addresses)
-        self._peers.tunnel(managed)  # look at it anew
         message = answers.wireguard(managed.spec, driver, link, addresses)
         answers.add_peers(message.wireguard, driver.peers.values(), managed.seen, _paths(managed))
         return message
@@ -235,14 +239,14 @@ class HostNetwork:
         return [managed.spec for managed in self._managed.values()]
 
 
-def open_host_network(settings: HostSettings, log: FilteringBoundLogger) -> HostNetwork:
+def open_host_network(settings: HostSettings, log: BoundLogger) -> HostNetwork:
     """The host's network as it was remembered; nothing is changed before the first call."""
     netlink = Rtnl()
     devices = Backends(settings.backend, netlink, Userspace(settings.wireguard_program, log))
     return host_network(settings.data_dir, netlink, devices, log)
 
 
-def host_network(data_dir: Path, netlink: Netlink, devices: Devices, log: FilteringBoundLogger) -> HostNetwork:
+def host_network(data_dir: Path, netlink: Netlink, devices: Devices, log: BoundLogger) -> HostNetwork:
     """The same over ports of the caller's choice."""
     realiser = Realiser(netlink, devices)
     tools = Tools(realiser, Peers(realiser, Resolver()), State(data_dir, log), KeyFolder(data_dir / "keys"))

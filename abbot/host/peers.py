@@ -87,10 +87,14 @@ class Peers:
         if address and public_key in managed.tunnel.peers:
             self._configure(managed.spec.name, (PeerChange(public_key, endpoint=address),))
 
+    def look(self, managed: Managed) -> None:
+        """See a tunnel as it is."""
+        managed.seen = self._realiser.devices.get(managed.spec.name)
+
     def tunnel(self, managed: Managed) -> Tunnel:
         """The tunnel as it is; where it does not answer, as if nothing had ever happened with its peers."""
         try:
-            managed.seen = self._realiser.devices.get(managed.spec.name)
+            self.look(managed)
         except NetworkFailed:
             managed.seen = Device()
         driver = managed.tunnel

@@ -60,7 +60,16 @@ class Devices(Protocol):
     def get(self, name: str) -> Device: ...
     def change(self, name: str, change: DeviceChange) -> None: ...
     def in_userspace(self, name: str) -> bool: ...
+    def alive(self, name: str) -> bool: ...
     def close(self) -> None: ...
+
+
+class Occupied(NetworkFailed):
+    """Somebody else has made an interface in the place of ours."""
+
+    def __init__(self, link: Link) -> None:
+        kind = link.kind or "hardware"
+        super().__init__(f"interface {link.name} exists and is not ours: somebody made it ({kind})")
 
 
 @dataclass(frozen=True)
@@ -84,16 +93,16 @@ class Realiser:
     def find(self, spec: InterfaceSpec) -> Link | None:
         """The interface of a specification that we made before; None when it must be made (again).
 
-        NetworkFailed when somebody else has put another one in its place.
+        Occupied when somebody else has put another one in its place.
         """
         name = spec.name
         link = self.netlink.link(name)
         if spec.wireguard is None:
             if link is not None and link.kind != _BRIDGE:
-                raise _occupied(link)
+                raise Occupied(link)
             return link
         if self.devices.in_userspace(name):
-            if link is not None and self._answers(name):
+            if link is not None and self.devices.alive(name):
                 return link
             self.devices.delete(name)  # the process died, or lost its interface
             link = self.netlink.link(name)
@@ -101,7 +110,7 @@ class Realiser:
             self._wait_until_gone(name)
             return None
         if link is not None and link.kind not in _TUNNEL_KINDS:
-            raise _occupied(link)
+            raise Occupied(link)
         return link
 
     def create(self, spec: InterfaceSpec) -> None:
@@ -239,19 +248,12 @@ class Realiser:
             raise NetworkFailed(f"interface {name} is gone: somebody removed it")
         return link
 
-    def _answers(self, name: str) -> bool:
-        try:
-            self.devices.get(name)
-        except NetworkFailed:
-            return False
-        return True
-
     def _wait_until_gone(self, name: str) -> None:
         """An interface of a process of ours that was killed a moment ago is about to go with it."""
         deadline = time.monotonic() + _GONE_SECONDS
         while (link := self.netlink.link(name)) is not None:
             if time.monotonic() > deadline:
-                raise _occupied(link)
+                raise Occupied(link)
             time.sleep(_POLL_SECONDS)
 
 
@@ -264,7 +266,3 @@ def _bridge_change(spec: InterfaceSpec, driver: BridgeSpec) -> LinkChange:
         tx_queue_len=driver.tx_queue_len or None,
         promisc=driver.promisc,
     )
-
-
-def _occupied(link: Link) -> NetworkFailed:
-    return NetworkFailed(f"interface {link.name} exists and is not ours: somebody made it ({link.kind or 'hardware'})")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from structlog.typing import FilteringBoundLogger
+from structlog.stdlib import BoundLogger
 
 from abbot.host.files import write_atomically
 from abbot.host.specs import InterfaceSpec, decode, encode
@@ -29,7 +29,7 @@ class Remembered:
 class State:
     """The file in the daemon's data folder, which nobody else writes."""
 
-    def __init__(self, data_dir: Path, log: FilteringBoundLogger) -> None:
+    def __init__(self, data_dir: Path, log: BoundLogger) -> None:
         self._path = data_dir / _FILE
         self._log = log
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

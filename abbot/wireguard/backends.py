@@ -56,6 +56,10 @@ class Backends:
         """Whether a process of ours was started for this device: it ends with us."""
         return self._userspace.serves(name)
 
+    def alive(self, name: str) -> bool:
+        """Whether this process still runs."""
+        return self._userspace.alive(name)
+
     def close(self) -> None:
         """Stop the processes."""
         self._userspace.close()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from structlog.typing import FilteringBoundLogger
+from structlog.stdlib import BoundLogger
 
 from abbot.wireguard.device import Device, DeviceChange
 from abbot.wireguard.uapi import call, read_device, write_change
@@ -45,7 +45,7 @@ class _Served:
 class Userspace:
     """The devices that are served by processes of ours (a `Backend`)."""
 
-    def __init__(self, program: str, log: FilteringBoundLogger) -> None:
+    def __init__(self, program: str, log: BoundLogger) -> None:
         self._program = program
         self._log = log
         self._served: dict[str, _Served] = {}

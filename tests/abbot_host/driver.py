@@ -50,7 +50,7 @@ class _Wrapped:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
-        if name in ("close", "in_userspace"):
+        if name in ("close", "in_userspace", "alive"):
             return method
 
         @functools.wraps(method)
@@ -81,7 +81,8 @@ class Driver:
         devices = self.faults.wrap(Backends(backend, rtnl, Userspace(program, log)), NetworkFailed)
         realiser = Realiser(netlink, devices)
         state = self.faults.wrap(State(data_dir, log), OSError)
-        keys = self.faults.wrap(KeyFolder(data_dir / "keys"), OSError)
+        keys = KeyFolder(data_dir / "keys")
+        keys.stage = self.faults.wrap(keys, OSError).stage  # type: ignore[method-assign]
         self.host = HostNetwork(Tools(realiser, Peers(realiser, Resolver()), state, keys), log)
 
     def ensure(self, body: str, static: bool = False) -> str:

@@ -18,7 +18,7 @@ def main() -> None:
     if ipv6:
         target = (address, 0, 0, socket.if_nametoindex(interface) if interface else 0)
     identifier = time.monotonic_ns() & 0xFFFF
-    answered = set()
+    answered: set[int] = set()
     start = time.monotonic()
     with socket.socket(family, socket.SOCK_RAW, protocol) as echo:
         sent = 0

@@ -22,9 +22,13 @@ _ROOT = Path(__file__).parents[2]
 _UNSTEADY = frozenset({
     "ifindex", "stats", "stats64", "link_index", "bridge_id", "root_id", "designated_bridge", "designated_root",
     "hello_timer", "tcn_timer", "topology_change_timer", "gc_timer", "hold_timer", "message_age_timer",
-    "forward_delay_timer", "id", "config_pending", "topology_change_ack", "operstate", "port_id", "port_no", "num_queues",
-    "designated_port", "no", "state",
+    "forward_delay_timer", "id", "config_pending", "topology_change_ack", "operstate", "port_id", "port_no",
+    "num_queues", "designated_port", "no", "state",
 })  # fmt: skip
+
+#: Flags that tell whether there is a signal on the line, which takes the kernel a moment.
+_CARRIER = ("NO-CARRIER", "LOWER_UP", "linkdown")
+_PICTURES = ("link", "address", "-4 route show table all", "-6 route show table all", "-4 rule", "-6 rule")
 
 
 class Host:
@@ -78,6 +82,14 @@ class Host:
         body = base64.b64encode(request.SerializeToString()).decode()
         return list(_response(self.call("ensure", body=body)).actual)
 
+    def problem(self, *interfaces: pb.HostNetworkInterface, provider: str = "mesh") -> str | None:
+        """The sentence with which an ensure fails, None when it does not."""
+        try:
+            self.ensure(*interfaces, provider=provider)
+        except (NetworkFailed, InvalidMessage) as error:
+            return str(error)
+        return None
+
     def set_static(self, *interfaces: pb.HostNetworkInterface) -> None:
         request = pb.HostNetworkConfigEnsureRequest(expected=interfaces)
         self.call("ensure", body=base64.b64encode(request.SerializeToString()).decode(), static=True)
@@ -90,13 +102,12 @@ class Host:
 
     def picture(self) -> dict[str, Any]:
         """The whole network of the namespace, and the data folder, without what changes by itself."""
-        seen = {
-            what: _steady(json.loads(self.space.ip("-j", "-d", *what.split()) or "[]"))
-            for what in ("link", "address", "-4 route show table all", "-6 route show table all", "-4 rule", "-6 rule")
-        }
+        script = "; echo @; ".join(f"ip -j -d {what}" for what in _PICTURES) + "; echo @; wg show all dump"
+        *parts, dump = self.space.run(["sh", "-c", script]).split("@\n")
+        seen = {what: _steady(json.loads(part or "[]")) for what, part in zip(_PICTURES, parts, strict=True)}
         for routes in ("-4 route show table all", "-6 route show table all"):
             seen[routes].sort(key=json.dumps)
-        seen["wg"] = sorted(_wireguard(line) for line in self.space.run(["wg", "show", "all", "dump"]).splitlines())
+        seen["wg"] = sorted(_wireguard(line) for line in dump.splitlines())
         seen["files"] = {
             str(path.relative_to(self.data)): path.read_text()
             for path in sorted(self.data.rglob("*"))
@@ -157,6 +168,20 @@ def ping(space: Namespace, address: str, *, interface: str = "", count: int = 1,
     return int(space.run(command, timeout=60 + count * interval))
 
 
+def differences(picture: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Where two pictures differ, one line for each thing that is in one only."""
+    return [
+        f"{sign} {what}: {line}"
+        for what in picture
+        for sign, one, two in (("-", picture, other), ("+", other, picture))
+        for line in sorted(set(_lines(one[what])) - set(_lines(two[what])))
+    ]
+
+
+def _lines(part: Any) -> list[str]:
+    return [json.dumps(one) for one in (part.items() if isinstance(part, dict) else part)]
+
+
 def forget_reboot(host: Host) -> None:
     """A host that lost power: the daemon and all interfaces that it made are gone, the data is kept."""
     host.kill()
@@ -174,7 +199,7 @@ def _response(body: str) -> pb.HostNetworkConfigResponse:
 def _steady(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _steady(inner) for name, inner in value.items() if name not in _UNSTEADY}
-    return [_steady(inner) for inner in value] if isinstance(value, list) else value
+    return [_steady(inner) for inner in value if inner not in _CARRIER] if isinstance(value, list) else value
 
 
 def _wireguard(line: str) -> str:
