@@ -17,8 +17,9 @@ from edgefarm.agentparts import MAX_BYTES, PART_BYTES, Answer, AnswerParts, Mess
 from edgefarm.errors import InvalidMessage
 from edgefarm.nats import nkeys
 
-NKEY = nkeys.generate_user().public
-ACCOUNT = nkeys.generate(nkeys.Prefix.ACCOUNT).public
+#: Always the same, because they are part of the names of tests.
+NKEY = nkeys.encode_public(nkeys.Prefix.USER, bytes(32))
+ACCOUNT = nkeys.encode_public(nkeys.Prefix.ACCOUNT, bytes(32))
 REGISTRATION = Registration("the.proof.token", "edge-1", "agent 1", network=True, containers=False, new=True)
 REQUEST = Request("id-1", 30.0, Network.HOST, b"query")
 #: Three parts, of which the last is short.

@@ -10,7 +10,8 @@ from edgefarm.nats import nkeys
 from tests.agent.world import Controller, World
 from tests.natskit import Connection
 
-OTHER = nkeys.generate_user().public
+#: Always the same, because it is part of the names of tests.
+OTHER = nkeys.encode_public(nkeys.Prefix.USER, bytes(32))
 
 
 async def refused(world: World, subject: str, *, subscribe: bool) -> list[str]:
