@@ -216,7 +216,10 @@ class Namespaces:
 
     def close(self) -> None:
         """End all processes and remove all namespaces."""
-        for space in reversed(list(self._spaces.values())):
+        spaces = list(reversed(self._spaces.values()))
+        for space in spaces:  # all of them first: an interface that goes with its other end would look like a fault
+            space.end_processes()
+        for space in spaces:
             self.remove(space)
         shutil.rmtree(self._record, ignore_errors=True)
 

@@ -32,13 +32,13 @@ class Tunnels:
         self._folder = folder
         self._seconds = seconds
         self._rounds = rounds
-        self._one, self._other, self._third = plant.edges
 
     async def start(self) -> None:
         """Bring gateways and two hosts up, without a way between the two but the gateways'."""
         note("starting gateways and two edge hosts")
-        self._plant.topology.cut(self._one.node, self._other.node)
         await self._plant.install()
+        self._one, self._other, self._third = self._plant.edges
+        self._plant.topology.cut(self._one.node, self._other.node)
         first = [*self._plant.gateways, self._one, self._other]
         for host in first:
             host.start()
@@ -71,6 +71,8 @@ class Tunnels:
             await eventually("the device exists", lambda: self._plant.device(self._third), within=60)
             known = time.monotonic()
             await eventually("it is Ready", self._third_is_ready, within=60)
+            service = partial(self._plant.answered, self._third.space, [SERVICE_ADDRESS])
+            await eventually("a Service answers", service, within=60)
             seen = await self._plant.stop_pings(pings)
             registered.append(known - started)
             reached.append(float(seen["first"]) - known)
