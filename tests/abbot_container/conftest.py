@@ -60,8 +60,8 @@ class Host:
             }
         )
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "tests.abbot_container.driver", self.settings, *arguments]
+    def command(self, method: str) -> list[str]:
+        return [sys.executable, "-m", "tests.abbot_container.driver", self.settings, method]
 
     def call(self, method: str, **request: Any) -> Any:
         """The answer as protobuf's JSON; raises Failed."""

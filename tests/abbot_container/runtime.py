@@ -39,7 +39,7 @@ class Runtime:
         base = {"cniVersion": self.version, "name": "edgefarm", "type": "abbot-cni", "socket": self.socket}
         text = config if isinstance(config, str) else json.dumps({**base, **(config or {})})
         variables = {f"CNI_{name.upper()}": value for name, value in environment.items()}
-        plugin = [sys.executable, "-m", "abbot.cni"]
+        plugin = [sys.executable, "-m", "abbot", "cni"]
         done = subprocess.run(
             plugin if self.host is None else ["ip", "netns", "exec", self.host.name, *plugin],
             input=text,

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 
-from tests.abbot_container.conftest import IPV6, Host, ask
+from abbot.client import call
+from edgefarm.abbotproto import abbot_pb2 as pb
+from edgefarm.abbotproto.envelope import pack_request
+from tests.abbot_container.conftest import IPV6, PLUGINS, Host, ask
 from tests.abbot_container.runtime import Runtime
 from tests.netkit import needs_root_network
 
@@ -19,9 +23,15 @@ PORTS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "t
 
 @pytest.fixture
 def runtime(host: Host) -> Runtime:
-    """A runtime on the host, whose daemon serves."""
-    socket = host.data_dir.parent / "abbot.sock"
-    daemon = host.space.start("daemon", host.command("serve", str(socket)), log=host.data_dir.parent / "daemon.log")
+    """A runtime on the host, whose abbot daemon serves."""
+    work = host.data_dir.parent
+    socket = work / "abbot.sock"
+    settings = work / "abbot.yaml"
+    settings.write_text(
+        f"dataDir: {host.data_dir}\nsocket: {socket}\ncontainer: {{pluginDirs: [{PLUGINS}]}}\n",
+    )
+    command = [sys.executable, "-m", "abbot", "-c", str(settings), "daemon"]
+    daemon = host.space.start("daemon", command, log=work / "daemon.log")
     daemon.wait_until(lambda: Path(f"{socket}.raw").exists(), "serving")
     return Runtime(host.space, str(socket))
 
@@ -32,11 +42,10 @@ def alone(work: Path) -> Runtime:
     return Runtime(None, str(work / "abbot.sock"))
 
 
-def configure(runtime: Runtime, host: Host, **config: Any) -> None:
-    """Tell the serving daemon the host's subnets."""
-    command = "import sys; from tests.abbot_container.driver import tell; tell(*sys.argv[1:])"
-    request = {"ipv4_subnet": "10.77.1.0/24", **config}
-    host.space.run([sys.executable, "-c", command, runtime.socket, json.dumps(request)])
+def configure(runtime: Runtime, **config: Any) -> None:
+    """Tell the daemon the host's subnets."""
+    request = json_format.ParseDict({"ipv4_subnet": "10.77.1.0/24", **config}, pb.ContainerNetworkConfigEnsureRequest())
+    call(runtime.socket, pack_request(request), timeout=30)
 
 
 @needs_root_network
@@ -45,7 +54,7 @@ def test_add_check_and_delete_follow_each_other_and_leave_nothing_behind(
     runtime: Runtime, host: Host, version: str
 ) -> None:
     runtime.version = version
-    configure(runtime, host, ipv6_subnet=IPV6, dns={"servers": ["10.96.0.10"], "searches": ["cluster.local"]})
+    configure(runtime, ipv6_subnet=IPV6, dns={"servers": ["10.96.0.10"], "searches": ["cluster.local"]})
     before = host.state()
     pod = host.pod("pod")
     result = runtime.add("c1", pod, args="IgnoreUnknown=1;K8S_POD_NAME=web-0")
@@ -73,7 +82,7 @@ def test_add_check_and_delete_follow_each_other_and_leave_nothing_behind(
 
 @needs_root_network
 def test_deleting_works_without_a_namespace_and_for_containers_that_nobody_knows(runtime: Runtime, host: Host) -> None:
-    configure(runtime, host)
+    configure(runtime)
     before = host.state()
     pod = host.pod("pod")
     runtime.add("c1", pod)
@@ -86,7 +95,7 @@ def test_deleting_works_without_a_namespace_and_for_containers_that_nobody_knows
 
 @needs_root_network
 def test_check_tells_what_is_missing(runtime: Runtime, host: Host) -> None:
-    configure(runtime, host)
+    configure(runtime)
     pod = host.pod("pod")
     result = runtime.add("c1", pod)
     runtime.results["c1"] = {**result, "ips": [{"address": "10.77.1.99/24", "interface": 0}]}
@@ -104,7 +113,7 @@ def test_check_tells_what_is_missing(runtime: Runtime, host: Host) -> None:
 
 @needs_root_network
 def test_capabilities_and_dns_of_the_runtime_are_passed_on(runtime: Runtime, host: Host) -> None:
-    configure(runtime, host, dns={"servers": ["10.96.0.10"]})
+    configure(runtime, dns={"servers": ["10.96.0.10"]})
     pod = host.pod("pod")
     asked = {
         **PORTS,
@@ -127,7 +136,7 @@ def test_capabilities_and_dns_of_the_runtime_are_passed_on(runtime: Runtime, hos
 
 @needs_root_network
 def test_each_interface_of_a_container_is_deleted_by_itself(runtime: Runtime, host: Host) -> None:
-    configure(runtime, host, ipv6_subnet="")
+    configure(runtime, ipv6_subnet="")
     pod = host.pod("pod")
     runtime.add("c1", pod)
     refused = runtime.call("ADD", {}, containerid="c1", netns=str(pod.path), ifname="a/b")
@@ -138,7 +147,7 @@ def test_each_interface_of_a_container_is_deleted_by_itself(runtime: Runtime, ho
 
 @needs_root_network
 def test_results_of_plugins_before_it_are_kept(runtime: Runtime, host: Host) -> None:
-    configure(runtime, host)
+    configure(runtime)
     before = {
         "interfaces": [{"name": "dummy0", "sandbox": "/x"}],
         "ips": [{"address": "192.0.2.7/32", "interface": 0}],
@@ -153,7 +162,7 @@ def test_results_of_plugins_before_it_are_kept(runtime: Runtime, host: Host) -> 
 
 @needs_root_network
 def test_containers_that_runtimes_start_together_get_different_addresses(runtime: Runtime, host: Host) -> None:
-    configure(runtime, host)
+    configure(runtime)
     pods = [host.pod(f"pod{number}") for number in range(5)]
     config = {"cniVersion": "1.0.0", "name": "edgefarm", "type": "abbot-cni", "socket": runtime.socket}
     running = []
@@ -182,7 +191,7 @@ def test_status_is_good_from_when_the_host_has_subnets(runtime: Runtime, host: H
     outcome = runtime.call("STATUS")
     assert (outcome.status, outcome.answer["code"]) == (1, 50)
     assert "this host has no subnets for containers yet" in outcome.answer["msg"]
-    configure(runtime, host)
+    configure(runtime)
     assert runtime.call("STATUS") == type(outcome)(0, "")
 
 
