@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.msg import Msg
 
 from agent.bus import Host, Services
@@ -187,8 +188,6 @@ class World:
         """A user of an agent, signed in memory by a key beside that in Vault: its nkey and its credentials."""
         credentials = make_user(self.account.public, self.account.keys["spare"][0], lifetime=lifetime)
         raw = nkeys.decode_seed(credentials[1])[1]
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
         public = Ed25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()
         return encode_public(Prefix.USER, public), credentials
 
