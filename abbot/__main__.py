@@ -62,9 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(settings.HELP, end="")
             return 0
         case ["cni"]:
-            from abbot import cni
+            from abbot.cni import main as answer_cni_call
 
-            return cni.main()
+            return answer_cni_call()
     return _misused("a command is missing" if not rest else f"{' '.join(rest)!r} is not known")
 
 

@@ -174,9 +174,10 @@ class Prober:
         for watch in list(self._watches.values()):
             if not watch.changed and not watch.stale:
                 continue
-            for public_key, alive in watch.take_changes():
-                self._metrics.path_change(watch.interface, alive=alive)
-                self._log.info("peer is alive" if alive else "peer is dead", interface=watch.interface, peer=public_key)
+            for public_key, is_alive in watch.take_changes():
+                word = "peer is alive" if is_alive else "peer is dead"
+                self._metrics.path_change(watch.interface, alive=is_alive)
+                self._log.info(word, interface=watch.interface, peer=public_key)
             alive = watch.alive()
             self._metrics.peers(watch.interface, alive=len(alive), dead=len(watch.paths) - len(alive))
             await self._asked(

@@ -27,7 +27,7 @@ class GrpcServer:
             options=[("grpc.max_receive_message_length", MAX_FRAME), ("grpc.max_send_message_length", MAX_FRAME)]
         )
         # Without serializers the messages stay bytes: they are read in one place for both sockets.
-        method = grpc.unary_unary_rpc_method_handler(self._process)
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._process)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: method}),))
 
     async def start(self, path: Path) -> None:

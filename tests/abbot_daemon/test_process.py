@@ -239,3 +239,9 @@ def test_help_is_given_on_stdout(arguments: list[str]) -> None:
     done = process(*arguments)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout
+
+
+def test_it_is_a_cni_plugin_as_well() -> None:
+    done = process("cni", stdin=b'{"cniVersion": "1.0.0"}', environ={"CNI_COMMAND": "VERSION"})
+    assert done.returncode == 0
+    assert b"supportedVersions" in done.stdout
