@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(process.HELP, end="")
             return 0
         case ["daemon"]:
+            # The programs that the daemon starts never use gRPC; its fork handlers would only get in their way.
+            os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
             from abbot import daemon
 
             return daemon.run(config, os.environ)

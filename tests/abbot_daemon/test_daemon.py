@@ -187,6 +187,8 @@ def test_without_container_plugins_everything_else_works(host: Callable[..., Abb
 def test_its_log_is_json_and_says_what_it_did(host: Callable[..., Abbot]) -> None:
     abbot = host()
     abbot.start()
+    tunnel = pb.HostNetworkInterface(metadata=pb.NetworkInterface(name="wg7"), wireguard=pb.DriverWireguard())
+    abbot.ensure("p", tunnel)
     abbot.stop()
     lines = [json.loads(line) for line in abbot.log.read_text().splitlines()]
     assert {"restored", "started", "ending"} <= {line["event"] for line in lines}
