@@ -76,7 +76,7 @@ class Connection:
             "name": "edgefarm-network reconciler",
             "tls": tls,
             "user_jwt_cb": jwt.encode,
-            "signature_cb": lambda nonce: connection._sign(nonce, seed, encrypted=wants_tls([url])),
+            "signature_cb": lambda nonce: connection._sign(nonce, seed, url),
             "error_cb": connection._remember,
             "closed_cb": connection._end,
             "allow_reconnect": False,
@@ -89,6 +89,7 @@ class Connection:
         try:
             async with asyncio.timeout(patience):
                 await connection._client.connect(**options)
+                connection._check_encrypted(url)
                 if inbox:
                     await connection._client.subscribe(f"{connection._inbox}.*", cb=connection._receive)
         except asyncio.CancelledError:
@@ -181,12 +182,16 @@ class Connection:
                 await self._client.close()
         await self._end()
 
-    def _sign(self, nonce: str, seed: str, *, encrypted: bool) -> bytes:
-        """Prove who we are, but not to somebody in between: nats-py goes on in plain text with a peer that does not ask
-        for TLS, whatever the URL says."""
-        if encrypted and not self._client._server_info.get("tls_required"):
-            raise nats.errors.SecureConnRequiredError
+    def _sign(self, nonce: str, seed: str, url: str) -> bytes:
+        """Prove who we are, but not to somebody in between."""
+        self._check_encrypted(url)
         return base64.b64encode(nkeys.sign(seed, nonce.encode()))
+
+    def _check_encrypted(self, url: str) -> None:
+        """nats-py goes on in plain text with a peer that does not ask for TLS, whatever the URL says; such a peer need
+        not ask for a signature either."""
+        if wants_tls([url]) and not self._client._server_info.get("tls_required"):
+            raise nats.errors.SecureConnRequiredError
 
     def _too_large(self, payload: bytes) -> NatsRefused:
         return NatsRefused(f"NATS accepts messages of {self._client.max_payload} bytes, not of {len(payload)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -148,13 +149,19 @@ def test_an_url_that_cannot_be_read_is_named(hub: Hub, url: str) -> None:
     assert repr(url) in str(caught.value)
 
 
-async def test_a_server_that_does_not_offer_tls_gets_no_proof_of_who_we_are(hub: Hub) -> None:
+@pytest.mark.parametrize("auth_required", [True, False])
+async def test_a_server_that_does_not_offer_tls_gets_no_proof_of_who_we_are_and_no_request(
+    hub: Hub, auth_required: bool
+) -> None:
     heard = bytearray()
+    info = {"server_id": "x", "auth_required": auth_required, "nonce": "abc", "headers": True, "max_payload": 1 << 20}
 
     async def man_in_the_middle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        info = {"server_id": "x", "auth_required": True, "nonce": "abc", "headers": True, "max_payload": 1 << 20}
         writer.write(f"INFO {json.dumps(info)}\r\n".encode())
-        heard.extend(await reader.read())
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(4096):
+                heard.extend(data)
+                writer.write(b"PONG\r\n" * data.count(b"PING"))
         writer.close()
 
     async with await asyncio.start_server(man_in_the_middle, "127.0.0.1", 0) as server:
@@ -163,7 +170,9 @@ async def test_a_server_that_does_not_offer_tls_gets_no_proof_of_who_we_are(hub:
         with pytest.raises(NatsUnavailable, match="secure connection required"):
             await client.servers()
         await client.close()
-    assert not heard
+    assert b'"sig"' not in heard
+    assert b"SUB" not in heard
+    assert b"CLAIMS" not in heard
 
 
 async def test_claims_that_are_too_long_for_a_message_are_refused(system: SystemClient) -> None:
