@@ -12,7 +12,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from abbot.netlink.values import KernelRefused
 from abbot.wireguard.device import Device, DeviceChange, PeerChange, PeerConfig, PeerTraffic
 
-_KEY_BYTES: Final = 32
+#: 32 zero bytes: how the kernel says, and is told, that there is no key.
+_NO_KEY: Final = "A" * 43 + "="
 _NANO: Final = 1_000_000_000
 
 
@@ -44,8 +45,7 @@ def peer_arguments(peer: PeerChange) -> dict[str, Any]:
         return {"public_key": peer.public_key, "remove": True}
     arguments: dict[str, Any] = {"public_key": peer.public_key, "replace_allowed_ips": peer.replace_allowed}
     if peer.preshared_key is not None:
-        # 32 zero bytes are how the kernel is told that there is none.
-        arguments["preshared_key"] = peer.preshared_key or "A" * 43 + "="
+        arguments["preshared_key"] = peer.preshared_key or _NO_KEY
     if peer.endpoint:
         host, _, port = peer.endpoint.rpartition(":")
         arguments |= {"endpoint_addr": host.strip("[]"), "endpoint_port": int(port)}
@@ -91,9 +91,10 @@ def _traffic(peer: Any) -> PeerTraffic:
     )
 
 
-def _key(attribute: Any) -> str:
-    raw = attribute["key"] if attribute else b""
-    return attribute["value"].decode() if raw and raw != bytes(_KEY_BYTES) else ""
+def _key(attribute: bytes | None) -> str:
+    """pyroute2 has keys in base64; one of zeros is none."""
+    key = attribute.decode() if attribute else ""
+    return "" if key == _NO_KEY else key
 
 
 def _endpoint(attribute: Any) -> str:
