@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from edgefarm import names
@@ -41,7 +41,8 @@ class EdgeDeviceController:
         self._state = MeshState(context, self._hosts, self._keys)
         self._pass = MeshPass(context, self._hosts, self._keys)
         self._status = DeviceStatus(context)
-        self._began = context.clock()
+        #: When the first pass began: before, another replica was leading.
+        self._began: datetime | None = None
         #: Sessions of agents that have seen their device's end: these do not make it again.
         self._ended: dict[str, str] = {}
 
@@ -60,6 +61,7 @@ class EdgeDeviceController:
 
     async def reconcile(self, key: Key) -> Result:
         """One pass."""
+        self._began = self._began or self._context.clock()
         configuration = self._context.configuration()
         if configuration is None:
             return Result()
@@ -146,7 +148,7 @@ class EdgeDeviceController:
         await remove_finalizer(self._context.kube, EDGE_DEVICE, found.obj)
 
     def _may_come_back(self, found: FoundDevice) -> bool:
-        recently = self._context.clock() - self._began < _PATIENCE
+        recently = self._began is None or self._context.clock() - self._began < _PATIENCE
         return recently and found.status.get("agentConnected") is True
 
     async def _report(self, error: EdgefarmError, found: FoundDevice) -> None:
@@ -221,7 +223,8 @@ def _told_to_all(obj: Object | None) -> Any:
     ending = "deletionTimestamp" in obj["metadata"]
     extra = mesh.get("extraAllowedCIDRs")
     if status.get("role") == names.ROLE_GATEWAY:
-        return status.get("publicKey"), status.get("addresses"), status.get("mesh"), mesh.get("endpoint"), extra, ending
+        place = mesh.get("endpoint") or status.get("addresses")
+        return status.get("publicKey"), status.get("mesh"), mesh.get("port"), place, extra, ending
     if not extra:
         return None
     accepted = find_condition(obj, conditions.ACCEPTED) or {}

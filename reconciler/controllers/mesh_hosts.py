@@ -16,7 +16,7 @@ import structlog
 
 from edgefarm.abbotproto import abbot_pb2 as pb
 from edgefarm.abbotproto.envelope import pack_request, unpack_response
-from edgefarm.errors import AgentRefused, AgentUnavailable, EdgefarmError, InvalidMessage
+from edgefarm.errors import AgentRefused, AgentUnavailable, AgentUnsupported, EdgefarmError, InvalidMessage
 from reconciler.context import Context
 from reconciler.controllers.mesh_roster import Roster
 from reconciler.desired.mesh import observed, requests
@@ -95,7 +95,7 @@ class MeshHosts:
         """There is no such device any more."""
         self._hosts.pop(device, None)
 
-    async def observe(self, device: str, max_age: timedelta, *, wait: bool = True) -> None:
+    async def observe(self, device: str, max_age: timedelta, roster: Roster, *, wait: bool = True) -> None:
         """Ask the host for all its interfaces unless it was asked in this session, not longer than `max_age` ago.
 
         Not `wait`: it is left alone when somebody is talking to it. Raises what Agents.request raises.
@@ -103,13 +103,13 @@ class MeshHosts:
         host = self._host(device)
         if not wait and host.lock.locked():
             return
-        async with host.lock:
+        async with self._turn(device, host, roster):
             agent = self._begin(device, host)
             now = self._context.clock()
-            if host.seen is not None and host.seen_at is not None and now - host.seen_at < max_age:
+            if agent is None or (host.seen_at is not None and now - host.seen_at < max_age):
                 return
-            if agent is None or not agent.network:
-                return
+            if not agent.network:
+                raise AgentUnsupported(f"the agent of {device} offers no network")
             answer = await self._ask(device, pb.HostNetworkConfigQueryRequest())
             host.seen, host.seen_at = observed.observe(answer, self._context.clock()), now
             host.seen_is_current = True
@@ -158,10 +158,12 @@ class MeshHosts:
             host.told = host.seen = host.seen_at = None
             host.met = True
 
-    async def bring_containers(self, device: str, request: pb.ContainerNetworkConfigEnsureRequest) -> None:
+    async def bring_containers(
+        self, device: str, request: pb.ContainerNetworkConfigEnsureRequest, roster: Roster
+    ) -> None:
         """Tell the host about its containers' network, once in a session and after each change."""
         host, data = self._host(device), pack_request(request)
-        async with host.lock:
+        async with self._turn(device, host, roster):
             self._begin(device, host)
             if host.containers == data:
                 return

@@ -61,7 +61,7 @@ class MeshPass:
     async def bring_about(self, subject: Subject, roster: Roster) -> timedelta:
         """Let the device be in the mesh; return when to look again."""
         name, agent = subject.name, self._hosts.agent(subject.name)
-        error = await self._observe(name, self._pace(name, roster))
+        error = await self._observe(name, self._pace(name, roster), roster)
         seen = self._hosts.seen(name)
         addresses = seen.addresses if seen is not None else subject.found.told_addresses
         basis = Basis(subject.identity.role, subject.node, addresses)
@@ -91,14 +91,14 @@ class MeshPass:
         await self._enter(member, roster)
         if agent is not None and error is None and condition is None and member.public_key:
             error = await self._configure(member, roster)
-            condition = await self._containers(subject, member) if error is None else None
+            condition = await self._containers(subject, member, roster) if error is None else None
         await self._look_at_gateways(name, roster)
         await self._tell(subject, member, roster, (refusals, error, condition))
         return self._next(name, roster)
 
     async def keep_out(self, subject: Subject, reasons: Sequence[Condition], roster: Roster) -> None:
         """Let the device not be in the mesh, and say why."""
-        await self._observe(subject.name, roster.configuration.observe_every)
+        await self._observe(subject.name, roster.configuration.observe_every, roster)
         seen, agent = self._hosts.seen(subject.name), self._hosts.agent(subject.name)
         await self.leave(subject.name, roster, dismiss=seen is not None and bool(seen.ours))
         known = [conditions.agent_connected(connected=agent is not None), *reasons]
@@ -121,9 +121,9 @@ class MeshPass:
 
     # -- the host ----------------------------------------------------------------------------------------------------
 
-    async def _observe(self, name: str, max_age: timedelta) -> EdgefarmError | None:
+    async def _observe(self, name: str, max_age: timedelta, roster: Roster) -> EdgefarmError | None:
         try:
-            await self._hosts.observe(name, max_age)
+            await self._hosts.observe(name, max_age, roster)
         except _HOST_ERRORS as error:
             return error
         return None
@@ -157,12 +157,13 @@ class MeshPass:
             return error
         return None
 
-    async def _containers(self, subject: Subject, member: Member) -> Condition | None:
+    async def _containers(self, subject: Subject, member: Member, roster: Roster) -> Condition | None:
         agent = self._hosts.agent(member.name)
         if agent is None or not agent.containers or not member.pod_cidrs:
             return None
         try:
-            await self._hosts.bring_containers(member.name, container_config(member, subject.device.pod.dns))
+            request = container_config(member, subject.device.pod.dns)
+            await self._hosts.bring_containers(member.name, request, roster)
         except AgentUnsupported:
             return mesh_status.no_containers()
         except _HOST_ERRORS as error:
@@ -203,7 +204,7 @@ class MeshPass:
             for gateway in roster.gateways:
                 if gateway.name != name:
                     try:
-                        await self._hosts.observe(gateway.name, _SOON, wait=False)
+                        await self._hosts.observe(gateway.name, _SOON, roster, wait=False)
                     except _HOST_ERRORS as error:
                         self._context.log.info("a gateway does not tell", device=gateway.name, reason=str(error))
 

@@ -47,6 +47,7 @@ class Host:
     internet: Internet
     extended: bool = True
     containers: bool = False
+    offers_network: bool = True
     #: While set, every ensure of the host's network fails with these words.
     refusal: str = ""
     #: While set, nothing comes back from this host, although its agent is connected.
@@ -60,6 +61,9 @@ class Host:
     generation: int = 1
     #: The host of whose disk this one's is a copy.
     copy_of: Host | None = None
+    #: The interface whose public key is known, and that key.
+    _keyed: pb.HostNetworkInterface | None = None
+    _key: str = ""
 
     @property
     def device(self) -> str:
@@ -79,9 +83,12 @@ class Host:
     @property
     def key(self) -> str:
         """The public key of the mesh interface; empty when there is none."""
-        if self.mesh is None:
+        made = next(iter(self.interfaces.values()), None)
+        if made is None:
             return ""
-        return public_key(self.mesh.private_key or self._own_private)
+        if made is not self._keyed:
+            self._keyed, self._key = made, public_key(made.wireguard.private_key or self._own_private)
+        return self._key
 
     @property
     def _own_private(self) -> str:
@@ -93,6 +100,11 @@ class Host:
     def peers(self) -> dict[str, pb.DriverWireguard.Peer]:
         """The mesh interface's peers by public key."""
         return {} if self.mesh is None else {peer.public_key: peer for peer in self.mesh.peers}
+
+    def peer(self, public_key: str) -> pb.DriverWireguard.Peer | None:
+        """The peer with that key."""
+        listed = self.mesh.peers if self.mesh is not None else ()
+        return next((peer for peer in listed if peer.public_key == public_key), None)
 
     def reinstall(self) -> None:
         """A new disk: nothing is left, the key neither."""
@@ -238,12 +250,14 @@ class Internet:
 
     def is_alive(self, one: Host, other: Host) -> bool:
         """Whether there is a tunnel: both list each other, and one of them knows where to begin."""
-        if {one.device, other.device} & self.dead or one.key not in other.peers or other.key not in one.peers:
+        if {one.device, other.device} & self.dead:
             return False
-        return self._can_begin(one, other) or self._can_begin(other, one)
+        there, here = one.peer(other.key), other.peer(one.key)
+        if there is None or here is None:
+            return False
+        return self._can_begin(one, other, there) or self._can_begin(other, one, here)
 
-    def _can_begin(self, one: Host, other: Host) -> bool:
-        peer = one.peers[other.key]
+    def _can_begin(self, one: Host, other: Host, peer: pb.DriverWireguard.Peer) -> bool:
         tried = {peer.endpoint, *peer.candidates}
         here = f"{other.address}:{other.mesh.listen_port if other.mesh else 0}"
         return self.heard(other) in tried or (one.outside == other.outside and here in tried)
@@ -289,7 +303,7 @@ class Hosts:
             role=host.role,
             node=host.name,
             session=f"U{next(_sessions)}",
-            network=True,
+            network=host.offers_network,
             containers=host.containers,
             new=new,
             hostname=host.name,

@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from edgefarm import names
 from edgefarm.abbotproto import abbot_pb2 as pb
+from reconciler.mesh_configuration import DirectConfiguration
 from reconciler.ports import EDGE_DEVICE
 from tests.reconciler_mesh.hosts import Host
 from tests.reconciler_mesh.world import MeshWorld
@@ -120,6 +121,7 @@ async def test_nothing_is_sent_before_the_address_is_written(world: MeshWorld) -
 
 async def test_two_hundred_devices_join_at_once_and_each_is_told_to_few(world: MeshWorld) -> None:
     count = 200
+    world.configure(direct=DirectConfiguration(max_peers=4))
     hosts = await join_all(world, count)
     await world.settle(2 * MINUTE)
     gateway, edges = hosts[0], hosts[1:]
@@ -144,7 +146,8 @@ async def test_two_hundred_devices_join_at_once_and_each_is_told_to_few(world: M
 
 
 async def test_a_join_into_a_large_mesh_is_told_to_the_gateway_and_its_partners(world: MeshWorld) -> None:
-    hosts = await join_all(world, 60)
+    world.configure(direct=DirectConfiguration(max_peers=4))
+    hosts = await join_all(world, 30)
     await world.settle(2 * MINUTE)
     world.hosts.forget_requests()
     late = await world.join("edge-late")

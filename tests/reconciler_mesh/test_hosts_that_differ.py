@@ -252,3 +252,47 @@ async def test_a_host_in_a_network_that_the_mesh_would_take_stays_out(world: Mes
     await world.settle(MINUTE)
     assert (await world.condition(edge, "Accepted"))[:2] == ("False", "HostNetworkOverlaps")
     assert (edge.interfaces, gateway.peers) == ({}, {})
+
+
+async def test_an_agent_that_offers_no_network_is_told_where_to_say_so(world: MeshWorld) -> None:
+    edge = world.hosts.add("edge-1")
+    edge.offers_network = False
+    await world.make_node("edge-1")
+    world.hosts.connect(edge, new=True)
+    await world.settle(MINUTE)
+    status, reason, message = await world.condition(edge, "Configured")
+    assert (status, reason) == ("False", "NotSupported")
+    assert "network.enabled" in message
+    assert (edge.queries, edge.ensures) == (0, [])
+
+
+async def test_an_agent_is_not_missed_before_it_had_time_to_register_with_a_new_leader(world: MeshWorld) -> None:
+    _, edge = await pair(world)
+    await world.stop()
+    world.hosts.disconnect(edge)
+    before = await world.device(edge)
+    await world.start()
+    await world.settle(30)
+    assert await world.device(edge) == before
+    await world.settle(MINUTE)
+    assert (await world.condition(edge, "AgentConnected"))[0] == "False"
+
+
+async def test_a_mesh_that_is_switched_off_says_so_and_lets_devices_go(world: MeshWorld) -> None:
+    _, edge = await pair(world)
+    world.configure(enabled=False)
+    await world.settle()
+    assert (await world.condition(edge))[:2] == ("False", "MeshDisabled")
+    await world.delete(edge)
+    await world.settle()
+    assert await world.find(edge) is None
+
+
+async def test_joining_and_refusals_are_events(world: MeshWorld) -> None:
+    _, edge = await pair(world)
+    edge.refusal = "abbot: no"
+    await world.edit(edge, spec={"network": {"mesh": {"mtu": 1400}}})
+    await world.settle(5 * MINUTE)
+    seen = [event[:3] for event in world.events.seen if event[1] == edge.device]
+    assert ("Normal", "edge-1", "TunnelAlive") in seen
+    assert seen.count(("Warning", "edge-1", "HostRefused")) == 1
