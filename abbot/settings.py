@@ -36,7 +36,8 @@ FILE is YAML (default /etc/abbot/config.yaml); all of it is optional, docs/mesh.
   interfaces: []                 # static ones; with a private key in it the file must be readable by its owner only
   wireguard: {backend: auto, program: wireguard-go}
   paths: {probeEvery: 5s, deadAfter: 15s}
-  container: {pluginDirs: [/opt/cni/bin, /usr/lib/cni], bridge: abbot0, mtu: 0, template: "", masquerade: true}
+  container: {pluginDirs: [/opt/cni/bin, /usr/lib/cni], bridge: abbot0, mtu: 0, template: "", masquerade: true,
+              meshInterfaces: [edgefarm*]}
 
 Environment, before the file: ABBOT_SOCKET, ABBOT_DATA_DIR, ABBOT_LOG_LEVEL.
 """
@@ -218,6 +219,7 @@ def _container(fields: Fields, data_dir: Path) -> ContainerSettings:
         mtu=fields.integer("mtu", 0, low=0, high=_LARGEST_MTU),
         template=Path(template) if template else None,
         masquerade=fields.boolean("masquerade", True),
+        mesh_interfaces=fields.texts("meshInterfaces") or ContainerSettings.mesh_interfaces,
     )
     fields.closed()
     return container

@@ -125,7 +125,7 @@ class Bus:
             match await self._ask(agentbus.heartbeat_subject(self._nkey), b"{}"):
                 case Accepted() as accepted:
                     missed = 0
-                    self._presence.registered(accepted.device)
+                    self._presence.confirmed(accepted.device)
                 case Denied(reason, message):
                     self._log.info("registering again", reason=reason, message=message)
                     return

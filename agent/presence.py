@@ -13,7 +13,8 @@ class Presence:
     def __init__(self, metrics: Metrics, *, log: structlog.stdlib.BoundLogger) -> None:
         self.ready = False
         self.sentence = "starting"
-        #: Until the first registration of this process: the reconciler then makes the device, unless it exists.
+        #: The reconciler makes the device of a new agent, unless it exists. A reconciler that dies right after it has
+        #: registered us has perhaps not done so, so we are new until it has answered a heartbeat, too.
         self.new = True
         self._metrics = metrics
         self._log = log
@@ -24,6 +25,10 @@ class Presence:
         if sentence != self.sentence:
             self._log.info("registered", device=device)
         self._set(True, sentence)
+
+    def confirmed(self, device: str) -> None:
+        """The reconciler still knows us."""
+        self.registered(device)
         self.new = False
 
     def trouble(self, sentence: str) -> None:

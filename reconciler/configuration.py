@@ -117,9 +117,9 @@ def parse_configuration(data: Mapping[str, Any]) -> Configuration:
     if value is not None and not isinstance(value, dict):
         raise InvalidResource(f"data.{DATA_KEY}", "must be an object: write members such as vault: and nats:")
     fields = Fields(value or {}, "")
-    nats = _nats(fields.child("nats"))
+    vault, nats = _vault(fields.child("vault")), _nats(fields.child("nats"))
     configuration = Configuration(
-        vault=_vault(fields.child("vault")),
+        vault=vault,
         nats=nats,
         credentials=_credentials(fields.child("credentials")),
         keys=_keys(fields.child("keys")),

@@ -26,7 +26,8 @@ interfaces:
   wireguard: {listenPort: 51820, peers: [{publicKey: abc, allowedIps: [10.1.0.0/16], use: WHEN_ALIVE}]}
 wireguard: {backend: userspace, program: /opt/wireguard-go}
 paths: {probeEvery: 1s, deadAfter: 3s}
-container: {pluginDirs: [/cni], bridge: br1, mtu: 1300, template: /etc/abbot/conflist, masquerade: false}
+container: {pluginDirs: [/cni], bridge: br1, mtu: 1300, template: /etc/abbot/conflist, masquerade: false,
+            meshInterfaces: [wg+, tun0]}
 """
 
 
@@ -46,6 +47,7 @@ def test_everything_can_be_written() -> None:
     assert settings.data_dir == Path("/data/abbot")
     assert settings.container.data_dir == Path("/data/abbot")
     assert settings.container.template == Path("/etc/abbot/conflist")
+    assert settings.container.mesh_interfaces == ("wg+", "tun0")
     assert settings.wireguard.backend == "userspace"
     bridge, tunnel = settings.interfaces
     assert (bridge.provider, bridge.metadata.name, bridge.metadata.delete_on_exit) == ("static", "br0", True)

@@ -94,12 +94,23 @@ async def test_an_unknown_agent_registers_again_with_the_token_of_now(
 ) -> None:
     host = make_host()
     await host.until("registered", ready=True)
+    await eventually(lambda: not host.presence.new, "a heartbeat was answered")
     (host.folder / "agent-token").write_text("proof-2\n")
     controller.known.clear()
     await controller.registered(2)
     nkey, registration = controller.registrations[1]
     assert nkey == controller.registrations[0][0]
     assert (registration.token, registration.new) == ("proof-2", False)
+
+
+async def test_an_agent_is_new_until_a_heartbeat_was_answered_too(make_host: MakeHost, controller: Controller) -> None:
+    """Who has answered the registration may have died before it made the device."""
+    controller.forgetful = True
+    host = make_host()
+    await controller.registered(2)
+    assert [registration.new for _, registration in controller.registrations[:2]] == [True, True]
+    controller.forgetful = False
+    await eventually(lambda: not host.presence.new, "a heartbeat was answered")
 
 
 async def test_a_refused_registration_says_why_and_is_tried_again(make_host: MakeHost, controller: Controller) -> None:
@@ -117,6 +128,7 @@ async def test_without_a_reconciler_the_agent_says_so_and_waits(make_host: MakeH
     await host.until("the reconciler does not answer the registration")
     controller = await Controller.open(world.hub, world.controller_user())
     await host.until("registered", ready=True)
+    await eventually(lambda: not host.presence.new, "a heartbeat was answered")
     await controller.close()
     await host.until("the reconciler no longer answers")
     controller = await Controller.open(world.hub, world.controller_user())

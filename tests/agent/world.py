@@ -56,6 +56,8 @@ class Controller:
         self.registrations: list[tuple[str, Registration]] = []
         self.heartbeats: list[str] = []
         self.known: set[str] = set()
+        #: Whoever has registered is unknown again at once.
+        self.forgetful = False
         self.decide: Callable[[Registration], Reply | None] = lambda _: Accepted("edge-1", 1)
         self._pending: dict[str, tuple[AnswerParts, asyncio.Future[Answer]]] = {}
 
@@ -108,7 +110,7 @@ class Controller:
                 registration = Registration.decode(message.data)
                 reply = self.decide(registration)
                 self.registrations.append((address.nkey, registration))
-                if isinstance(reply, Accepted):
+                if isinstance(reply, Accepted) and not self.forgetful:
                     self.known.add(address.nkey)
             case "heartbeat":
                 self.heartbeats.append(address.nkey)
