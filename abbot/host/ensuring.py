@@ -105,12 +105,13 @@ class Ensuring:
         own = public_key(key)
         for number, peer in enumerate(driver.peers.values()):
             check_no_self(spec.name, number, peer, own)
-        peers = driver.peers
-        if wanted.partial and old is not None:
-            removed = set(wanted.removed)
-            peers = {name: peer for name, peer in {**old.peers, **peers}.items() if name not in removed}
+        peers = dict(driver.peers)
         if old is not None:  # unchanged peers stay the same objects: see what has changed at a glance
             peers = {name: old.peers[name] if old.peers.get(name) == peer else peer for name, peer in peers.items()}
+        if old is not None and wanted.partial:
+            peers = {**old.peers, **peers}
+            for name in wanted.removed:
+                peers.pop(name, None)
         spec = replace(spec, driver=replace(driver, public_key=own, peers=peers))
         peers_only = wanted.partial and before is not None and _without_peers(before.spec) == _without_peers(spec)
         return Step(spec, before, peers_only, listed, key, new_key)

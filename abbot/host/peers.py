@@ -15,7 +15,15 @@ from abbot.host.managed import Managed, PeerState, Tunnel
 from abbot.host.realise import Realiser
 from abbot.host.specs import InterfaceSpec, PeerSpec, WireguardSpec
 from abbot.host.transactions import Transaction
-from abbot.host.wanted import all_prefixes, wanted_carrying, wanted_device, wanted_peer, wanted_routes
+from abbot.host.wanted import (
+    all_prefixes,
+    changed_peers,
+    moved_carrying,
+    wanted_carrying,
+    wanted_device,
+    wanted_peer,
+    wanted_routes,
+)
 from abbot.netlink.values import KernelRefused, Link, Route
 from abbot.wireguard.device import Device, DeviceChange, PeerChange, PeerConfig, PeerTraffic
 from abbot.wireguard.endpoints import Resolver, normal_endpoint
@@ -53,12 +61,9 @@ class Peers:
         old, new = managed.tunnel, spec.driver
         assert isinstance(new, WireguardSpec)
         link = self._realiser.existing(spec.name)
-        carrying = wanted_carrying(new, managed.alive)
-        touched = [
-            key
-            for key in {**old.peers, **new.peers}
-            if old.peers.get(key) is not new.peers.get(key) or managed.carrying.get(key) != carrying.get(key)
-        ]
+        moved = moved_carrying(old, new, managed.alive, managed.carrying)
+        carrying = {key: carries for key, carries in managed.carrying.items() if key in new.peers} | moved
+        touched = dict.fromkeys([*moved, *changed_peers(old, new)])
         before = {key: self._as_configured(managed, key) for key in touched if key in old.peers}
         after = {
             key: wanted_peer(new.peers[key], carrying[key], self._changed_endpoint(old, new.peers[key]))

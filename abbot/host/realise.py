@@ -231,9 +231,10 @@ class Realiser:
 
     def _set_routes(self, link: Link, wanted: list[Route], ours: Callable[[Route], bool]) -> None:
         """Make the routes through the interface `wanted`; others are removed where they are `ours` to remove."""
-        current = self.netlink.routes(link)
+        current = dict.fromkeys(self.netlink.routes(link))  # there may be thousands
+        stay = set(wanted)
         for route in current:
-            if route not in wanted and ours(route):
+            if route not in stay and ours(route):
                 self.netlink.remove_route(link, route)
         missing = [route for route in wanted if route not in current]
         # A gateway can only be named when there is a route to it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 
 from abbot.carrying import PROBE_PREFIX_LENGTH, carried, probe_address
 from abbot.host.specs import InterfaceSpec, PeerSpec, WireguardSpec
@@ -61,6 +62,38 @@ def wanted_rules(specs: Iterable[InterfaceSpec]) -> list[Rule]:
 def wanted_carrying(driver: WireguardSpec, alive: Collection[str]) -> dict[str, tuple[str, ...]]:
     """What each peer carries while these are alive."""
     return carried([peer.carrier for peer in driver.peers.values()], alive)
+
+
+def changed_peers(old: WireguardSpec, new: WireguardSpec) -> list[str]:
+    """Public keys of the peers that are other objects, or in one of the two only."""
+    return [key for key in {**old.peers, **new.peers} if old.peers.get(key) is not new.peers.get(key)]
+
+
+def moved_carrying(
+    old: WireguardSpec, new: WireguardSpec, alive: Collection[str], before: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """What the changed peers of `new`, and those that share a prefix with one, carry; all others carry what they did.
+
+    `before` is what each peer of `old` carried while the same peers were alive. The same as `wanted_carrying`, at the
+    cost of the peers that are concerned.
+    """
+    changed = changed_peers(old, new)
+    versions = [some.peers[key] for key in changed for some in (old, new) if key in some.peers]
+    prefixes = {prefix for peer in versions for prefix in peer.allowed}
+    concerned = [peer for peer in new.peers.values() if not prefixes.isdisjoint(peer.allowed)]
+    moved = carried(
+        [
+            replace(peer.carrier, allowed=tuple(prefix for prefix in peer.allowed if prefix in prefixes))
+            for peer in concerned
+        ],
+        alive,
+    )
+    result: dict[str, tuple[str, ...]] = {key: () for key in changed if key in new.peers}
+    for peer in concerned:
+        kept = (prefix for prefix in before.get(peer.public_key, ()) if prefix not in prefixes)
+        carries = {*moved[peer.public_key], *kept}
+        result[peer.public_key] = tuple(prefix for prefix in peer.allowed if prefix in carries)
+    return result
 
 
 def wanted_peer(peer: PeerSpec, carries: tuple[str, ...], endpoint: str) -> PeerConfig:
