@@ -107,15 +107,14 @@ class HostNetwork:
             if link is not None and link.kind in _OURS:
                 self._log.warning("removing what is left of an unfinished change", interface=name)
                 self._realiser.netlink.delete_link(link)
-        for managed in self._managed.values():
-            driver = managed.spec.wireguard
-            if driver is not None:
-                self._keys.settle(managed.spec.name, driver.public_key)
-        self._keys.keep_only(self._managed)
+        self._tidy_keys()
         problems = self.repair()
         if self._making:
-            self._state.write(self._specs())
-            self._making = ()
+            try:
+                self._state.write(self._specs())
+                self._making = ()
+            except OSError as error:
+                problems.append(f"cannot store that an unfinished change was cleared away: {error.strerror or error}")
         return problems
 
     def repair(self) -> list[str]:
