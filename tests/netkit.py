@@ -9,7 +9,9 @@ import pytest
 from localcluster.netns import Namespaces, missing
 
 _MISSING = missing()
-needs_root_network = pytest.mark.skipif(_MISSING is not None, reason=f"tests with network namespaces are skipped: {_MISSING}")
+needs_root_network = pytest.mark.skipif(
+    _MISSING is not None, reason=f"tests with network namespaces are skipped: {_MISSING}"
+)
 
 
 @pytest.fixture
