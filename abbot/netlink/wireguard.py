@@ -25,7 +25,7 @@ class KernelWireguard:
         try:
             with WireGuard() as wireguard:
                 return read_device(wireguard.info(name))
-        except NetlinkError as error:
+        except (NetlinkError, OSError) as error:
             raise _refused(name, "read", error) from error
 
     def change(self, name: str, change: DeviceChange) -> None:
@@ -35,7 +35,7 @@ class KernelWireguard:
                 wireguard.set(name, listen_port=change.listen_port, fwmark=change.mark, private_key=change.private_key)
                 for peer in change.peers:
                     wireguard.set(name, peer=peer_arguments(peer))
-        except NetlinkError as error:
+        except (NetlinkError, OSError) as error:
             raise _refused(name, "configure", error) from error
 
 
@@ -104,8 +104,7 @@ def _endpoint(attribute: Any) -> str:
     return f"[{host}]:{attribute['port']}" if ":" in host else f"{host}:{attribute['port']}"
 
 
-def _refused(name: str, what: str, error: NetlinkError) -> KernelRefused:
+def _refused(name: str, what: str, error: NetlinkError | OSError) -> KernelRefused:
     # Not the error's own words: they may repeat what was sent.
-    return KernelRefused(
-        f"interface {name}: cannot {what} the kernel's WireGuard: {os.strerror(error.code)}", error.code
-    )
+    code = (error.errno if isinstance(error, OSError) else error.code) or 0
+    return KernelRefused(f"interface {name}: cannot {what} the kernel's WireGuard: {os.strerror(code)}", code)
