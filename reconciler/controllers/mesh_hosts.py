@@ -27,6 +27,10 @@ from reconciler.desired.mesh.requests import Ensure
 from reconciler.ports import ConnectedAgent
 
 
+class ContainersUnsupported(AgentUnsupported):
+    """The host does not offer the network of containers, while its agent says that it runs some."""
+
+
 @dataclass
 class _Told:
     """What a host was told, without a private key; peers by public key, in the order of the request."""
@@ -167,7 +171,10 @@ class MeshHosts:
             self._begin(device, host)
             if host.containers == data:
                 return
-            await self._context.agents().request(device, data, container=True)
+            try:
+                await self._context.agents().request(device, data, container=True)
+            except AgentUnsupported as error:
+                raise ContainersUnsupported(str(error), error.status) from error
             host.containers = data
 
     # -- one host ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from reconciler.context import Context
 from reconciler.controllers import mesh_status
 from reconciler.controllers.mesh_claims import Basis, Claims
 from reconciler.controllers.mesh_devices import FoundDevice
-from reconciler.controllers.mesh_hosts import MeshHosts
+from reconciler.controllers.mesh_hosts import ContainersUnsupported, MeshHosts
 from reconciler.controllers.mesh_keys import MeshKeys, public_key
 from reconciler.controllers.mesh_roster import Roster
 from reconciler.controllers.mesh_status import DeviceStatus, Facts, Identity
@@ -47,6 +47,25 @@ class Subject:
         return self.found.name
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What went wrong in a pass: networks and addresses that were refused, what the host answered instead of an answer,
+    and a condition that says more than that."""
+
+    refusals: tuple[Refusal, ...] = ()
+    error: EdgefarmError | None = None
+    condition: Condition | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether the host did as it was told, so far."""
+        return self.error is None and self.condition is None
+
+    @property
+    def configured(self) -> Condition:
+        return self.condition or conditions.configured(self.error)
+
+
 class MeshPass:
     """What the passes of all devices have in common."""
 
@@ -60,7 +79,7 @@ class MeshPass:
 
     async def bring_about(self, subject: Subject, roster: Roster) -> timedelta:
         """Let the device be in the mesh; return when to look again."""
-        name, agent = subject.name, self._hosts.agent(subject.name)
+        name = subject.name
         error = await self._observe(name, self._pace(name, roster), roster)
         seen = self._hosts.seen(name)
         addresses = seen.addresses if seen is not None else subject.found.told_addresses
@@ -70,30 +89,16 @@ class MeshPass:
         if claim.member is None:
             await self.keep_out(subject, [conditions.accepted(claim.refusals)], roster)
             return roster.configuration.observe_every
-        known = roster.get(name)
-        member = replace(
-            claim.member,
-            public_key=(known.public_key if known else "") or str(subject.found.status.get("publicKey") or ""),
-            extended=known.extended if known else roster.configuration.keys == "device",
-            connected=agent is not None,
-        )
-        refusals, condition = claim.refusals, None
-        if agent is not None and error is None:
-            member, error = await self._identify(member, roster)
-            if error is None and not member.public_key:
-                condition = mesh_status.key_needed()
-        rival = roster.with_key(member.public_key)
-        if rival is not None and rival.name != name and rival.seniority < member.seniority:
-            refusals = (*refusals, _key_taken(rival))
-            await self._isolate(member)
-            member = replace(member, public_key="")
-        member = replace(member, heard_at=self._heard_at(member, roster) or _still_heard(subject.found, member))
+        member, outcome = self._as_known(claim.member, claim.found, roster), Outcome(claim.refusals, error)
+        if member.connected and outcome.good:
+            member, outcome = await self._identify(member, outcome, roster)
+        member, outcome = await self._settle_key(member, outcome, roster)
+        member = replace(member, heard_at=self._heard_at(member, roster) or _still_heard(claim.found, member))
         await self._enter(member, roster)
-        if agent is not None and error is None and condition is None and member.public_key:
-            error = await self._configure(member, roster)
-            condition = await self._containers(subject, member, roster) if error is None else None
+        if member.connected and outcome.good and member.public_key:
+            outcome = await self._configure(subject, member, outcome, roster)
         await self._look_at_gateways(name, roster)
-        await self._tell(subject, member, roster, (refusals, error, condition))
+        await self._tell(subject, member, outcome, roster)
         return self._next(name, roster)
 
     async def keep_out(self, subject: Subject, reasons: Sequence[Condition], roster: Roster) -> None:
@@ -128,47 +133,58 @@ class MeshPass:
             return error
         return None
 
-    async def _identify(self, member: Member, roster: Roster) -> tuple[Member, EdgefarmError | None]:
+    def _as_known(self, member: Member, found: FoundDevice, roster: Roster) -> Member:
+        """The member with what is known of it besides its spec."""
+        known = roster.get(member.name)
+        told = str(found.status.get("publicKey") or "")
+        return replace(
+            member,
+            public_key=known.public_key or told if known is not None else told,
+            extended=known.extended if known is not None else roster.configuration.keys == "device",
+            connected=self._hosts.agent(member.name) is not None,
+        )
+
+    async def _identify(self, member: Member, outcome: Outcome, roster: Roster) -> tuple[Member, Outcome]:
         """The member with the public key that its host has now; empty where it has none and we must not make one."""
         seen = self._hosts.seen(member.name)
-        error: EdgefarmError | None = None
         if seen is None:
-            return member, None
+            return member, outcome
+        error: EdgefarmError | None = None
         if not seen.ours:
             try:
                 seen = await self._hosts.introduce(member)
-            except AgentUnsupported as unsupported:
-                return member, unsupported
-            except _HOST_ERRORS as other:
+            except _HOST_ERRORS as refused:
                 # An abbot without a key of its own may say no; it may say no for other reasons, too.
-                error = other
+                error = refused
         if seen.extended:
-            return replace(member, public_key=seen.public_key, extended=True), None
-        if roster.configuration.keys != "controller" or isinstance(error, AgentUnavailable):
-            return replace(member, public_key="", extended=False), error
-        private = await self._keys.ensure(member.name)
-        return replace(member, public_key=public_key(private), extended=False), None
+            return replace(member, public_key=seen.public_key, extended=True), outcome
+        member = replace(member, public_key="", extended=False)
+        if roster.configuration.keys == "controller" and not isinstance(error, AgentUnavailable | AgentUnsupported):
+            return replace(member, public_key=public_key(await self._keys.ensure(member.name))), outcome
+        return member, replace(outcome, error=error, condition=None if error else mesh_status.key_needed())
 
-    async def _configure(self, member: Member, roster: Roster) -> EdgefarmError | None:
+    async def _settle_key(self, member: Member, outcome: Outcome, roster: Roster) -> tuple[Member, Outcome]:
+        """A key is that of the oldest device that has it."""
+        rival = roster.with_key(member.public_key)
+        if rival is None or rival.name == member.name or rival.seniority > member.seniority:
+            return member, outcome
+        await self._isolate(member)
+        return replace(member, public_key=""), replace(outcome, refusals=(*outcome.refusals, _key_taken(rival)))
+
+    async def _configure(self, subject: Subject, member: Member, outcome: Outcome, roster: Roster) -> Outcome:
+        """Have the host be as it shall be."""
         private = "" if member.extended else await self._keys.ensure(member.name)
+        agent = self._hosts.agent(member.name)
         try:
             await self._hosts.bring(member, roster, private_key=private)
+            if agent is not None and agent.containers and member.pod_cidrs:
+                request = container_config(member, subject.device.pod.dns)
+                await self._hosts.bring_containers(member.name, request, roster)
+        except ContainersUnsupported:
+            return replace(outcome, condition=mesh_status.no_containers())
         except _HOST_ERRORS as error:
-            return error
-        return None
-
-    async def _containers(self, subject: Subject, member: Member, roster: Roster) -> Condition | None:
-        agent = self._hosts.agent(member.name)
-        if agent is None or not agent.containers or not member.pod_cidrs:
-            return None
-        try:
-            request = container_config(member, subject.device.pod.dns)
-            await self._hosts.bring_containers(member.name, request, roster)
-        except AgentUnsupported:
-            return mesh_status.no_containers()
-        except _HOST_ERRORS as error:
-            return conditions.configured(error)
-        return None
+            return replace(outcome, error=error)
+        return outcome
 
     async def _isolate(self, member: Member) -> None:
         """A host with somebody else's key must not talk to anybody: packets for the other one would come to it."""
@@ -217,18 +233,12 @@ class MeshPass:
 
     # -- status ------------------------------------------------------------------------------------------------------
 
-    async def _tell(
-        self,
-        subject: Subject,
-        member: Member,
-        roster: Roster,
-        outcome: tuple[Sequence[Refusal], EdgefarmError | None, Condition | None],
-    ) -> None:
-        refusals, error, condition = outcome
-        seen = self._hosts.seen(member.name) if member.connected and not isinstance(error, AgentUnavailable) else None
-        known = [conditions.accepted(refusals), conditions.agent_connected(connected=member.connected)]
+    async def _tell(self, subject: Subject, member: Member, outcome: Outcome, roster: Roster) -> None:
+        heard = member.connected and not isinstance(outcome.error, AgentUnavailable)
+        seen = self._hosts.seen(member.name) if heard else None
+        known = [conditions.accepted(outcome.refusals), conditions.agent_connected(connected=member.connected)]
         if member.connected:
-            known.append(condition or conditions.configured(error))
+            known.append(outcome.configured)
         views = [] if seen is not None and seen.extended else self._seen_by_gateways(member, roster)
         tunnels = Tunnels(seen, roster.gateways, self._expected(member), views)
         known.append(conditions.connected(member, tunnels))

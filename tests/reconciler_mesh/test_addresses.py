@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from edgefarm import names
 from edgefarm.abbotproto import abbot_pb2 as pb
+from edgefarm.abbotproto.envelope import unpack_request
 from reconciler.mesh_configuration import DirectConfiguration
 from reconciler.ports import EDGE_DEVICE
 from tests.reconciler_mesh.hosts import Host
@@ -78,45 +79,36 @@ async def test_another_block_gives_everybody_another_address(world: MeshWorld) -
 async def test_of_two_devices_with_one_address_after_a_change_of_leader_the_younger_gets_another(
     world: MeshWorld,
 ) -> None:
-    gateway, older, younger = await join_all(world, 2)
+    gateway, one, other = await join_all(world, 2)
     await world.stop()
-    address = await ipv4(world, older)
+    address = await ipv4(world, one)
     assert address is not None
-    await claim(world, younger, address)
+    await claim(world, other, address)
     await world.start()
     await world.settle(2 * MINUTE)
-    seniority = [
-        (obj["metadata"]["creationTimestamp"], obj["metadata"]["uid"]) for obj in await devices(world, older, younger)
-    ]
-    keeper, loser = (older, younger) if seniority[0] < seniority[1] else (younger, older)
+    keeper, loser = await world.by_age(one, other)
     assert await ipv4(world, keeper) == address
     assert await ipv4(world, loser) not in (None, address)
     assert f"{address}/32" in gateway.peers[keeper.key].allowed_ips
     assert f"{address}/32" not in gateway.peers[loser.key].allowed_ips
 
 
-async def devices(world: MeshWorld, *hosts: Host) -> list[dict[str, dict[str, str]]]:
-    return [await world.device(host) for host in hosts]
-
-
 async def test_nothing_is_sent_before_the_address_is_written(world: MeshWorld) -> None:
     edge = world.hosts.add("edge-1")
-    told: list[str | None] = []
-    answer = edge.answer
+    before, answer = world.systems.kube.requests["patch", "EdgeDevice"], edge.answer
+    patches_before_ensure: list[int] = []
 
-    def watch(data: bytes) -> bytes:
-        stored = world.informers(EDGE_DEVICE).get(world.systems.namespace, edge.device)
-        claimed.append((stored or {}).get("status", {}).get("mesh", {}).get("ipv4"))
+    def watched(data: bytes) -> bytes:
+        if isinstance(unpack_request(data), pb.HostNetworkConfigEnsureRequest):
+            patches_before_ensure.append(world.systems.kube.requests["patch", "EdgeDevice"])
         return answer(data)
 
-    claimed = told
-    edge.answer = watch  # type: ignore[method-assign]
+    edge.answer = watched  # type: ignore[method-assign]
     await world.make_node("edge-1")
     world.hosts.connect(edge, new=True)
     await world.settle(MINUTE)
-    sent = [request.expected[0].metadata.addresses[0] for request in edge.ensures]
-    assert sent
-    assert set(sent) == {f"{await ipv4(world, edge)}/32"}
+    assert patches_before_ensure[0] > before
+    assert {request.expected[0].metadata.addresses[0] for request in edge.ensures} == {f"{await ipv4(world, edge)}/32"}
 
 
 async def test_two_hundred_devices_join_at_once_and_each_is_told_to_few(world: MeshWorld) -> None:

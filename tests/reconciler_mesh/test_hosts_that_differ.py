@@ -185,11 +185,13 @@ async def test_an_abbot_that_cannot_fail_over_is_given_another_gateway_when_its_
 async def test_of_two_hosts_with_one_key_the_younger_is_kept_apart(world: MeshWorld) -> None:
     gateway, edge = await pair(world)
     copy = await world.join("edge-2", copy_of=edge)
-    await world.settle(MINUTE)
-    assert (await world.condition(copy, "Accepted"))[:2] == ("False", "KeyTaken")
-    assert copy.peers == {}
-    assert set(edge.peers) == {gateway.key}
-    assert (await world.condition(edge))[0] == "True"
+    await world.settle(2 * MINUTE)
+    older, younger = await world.by_age(edge, copy)
+    assert (await world.condition(younger, "Accepted"))[:2] == ("False", "KeyTaken")
+    assert younger.peers == {}
+    assert set(older.peers) == {gateway.key}
+    (peer,) = gateway.peers.values()
+    assert f"{(await world.status(older))['mesh']['ipv4']}/32" in peer.allowed_ips
 
 
 async def test_containers_get_the_pod_network_of_their_node(world: MeshWorld) -> None:
@@ -227,17 +229,18 @@ async def test_containers_that_the_agent_does_not_offer_are_a_condition(world: M
 
 
 async def test_networks_that_an_older_device_has_are_refused(world: MeshWorld) -> None:
-    gateway, edge = await pair(world)
-    extra = {"spec": {"network": {"mesh": {"extraAllowedCIDRs": ["172.20.0.0/16"]}}}}
-    await world.edit(edge, **extra)
-    await world.settle()
-    other = await world.join("edge-2")
+    gateway, first = await pair(world)
+    second = await world.join("edge-2")
     await world.settle(MINUTE)
+    edge, other = await world.by_age(first, second)
+    await world.edit(edge, spec={"network": {"mesh": {"extraAllowedCIDRs": ["172.20.0.0/16"]}}})
+    await world.settle()
     await world.edit(other, spec={"network": {"mesh": {"extraAllowedCIDRs": ["172.20.3.0/24"]}}})
     await world.settle()
     assert (await world.condition(other, "Accepted"))[:2] == ("False", "NetworkTaken")
     assert "172.20.0.0/16" in gateway.peers[edge.key].allowed_ips
     assert "172.20.3.0/24" not in gateway.peers[other.key].allowed_ips
+    await world.settle(MINUTE)
     assert "172.20.0.0/16" in other.peers[gateway.key].allowed_ips
     await world.edit(edge, spec={"network": {"mesh": {"extraAllowedCIDRs": None}}})
     await world.settle(MINUTE)

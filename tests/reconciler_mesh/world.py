@@ -245,6 +245,11 @@ class MeshWorld:
                 return each["status"], each["reason"], each["message"]
         return "", "", ""
 
+    async def by_age(self, *hosts: Host) -> list[Host]:
+        """The hosts, that of the oldest device first; of those made in one second the uid decides."""
+        ages = {host.device: (await self.device(host))["metadata"] for host in hosts}
+        return sorted(hosts, key=lambda host: (ages[host.device]["creationTimestamp"], ages[host.device]["uid"]))
+
     async def edit(self, host: Host | str, **patch: Any) -> None:
         """Merge `patch` into an EdgeDevice."""
         await self.systems.kube.patch(EDGE_DEVICE, self.systems.namespace, _name(host), patch)

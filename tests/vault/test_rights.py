@@ -72,6 +72,15 @@ class TestReconciler:
         assert controller.key(names.OPERATOR_KEY) is not None
         assert controller.key(names.SYSTEM_ACCOUNT_KEY) is not None
 
+    def test_keeps_keys_of_devices_and_never_replaces_one(self, controller: Vault) -> None:
+        path = names.mesh_key_document("gateway.node-1.example")
+        controller.write_document(path, {"privateKey": "x"}, create_only=True)
+        refused(lambda: controller.write_document(path, {"privateKey": "y"}))
+        assert controller.read_document(path) == {"privateKey": "x"}
+        assert controller.list_documents(names.MESH_KEYS_FOLDER) == [path]
+        controller.delete_document(path)
+        assert controller.read_document(path) is None
+
     @pytest.mark.parametrize("key", [names.OPERATOR_KEY, names.SYSTEM_ACCOUNT_KEY, names.account_key("foo"), KEY])
     def test_cannot_sign_with_identities_or_scoped_keys(self, controller: Vault, key: str) -> None:
         refused(lambda: controller.sign(key, 1, b"claims"))
