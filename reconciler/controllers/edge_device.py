@@ -163,14 +163,8 @@ class EdgeDeviceController:
     # -- what wakes it -----------------------------------------------------------------------------------------------
 
     def map_agents(self, devices: Sequence[str]) -> Iterable[Key]:
-        """The devices themselves; and where a gateway came or went, those whose abbots cannot fail over by themselves,
-        which only keys made here tell of."""
-        yield from map(self._key, devices)
-        configuration = self._context.configuration()
-        if configuration is not None and configuration.mesh.keys == "controller":
-            roles = (self._role(device) for device in devices)
-            if names.ROLE_GATEWAY in roles:
-                yield from self._all()
+        """The devices whose agents came, went, or offer something else."""
+        return map(self._key, devices)
 
     def _map_device(self, old: Object | None, new: Object | None) -> Iterable[Key]:
         obj = new or old
@@ -191,12 +185,6 @@ class EdgeDeviceController:
 
     def _map_service_cidr(self, _old: Object | None, _new: Object | None) -> Iterable[Key]:
         yield self.ground_key
-
-    def _role(self, device: str) -> str:
-        agent = self._hosts.agent(device)
-        obj = self._context.store(EDGE_DEVICE, namespace=self._namespace).get(self._namespace, device)
-        identity = _identity(FoundDevice.read(obj), agent) if obj is not None else None
-        return "" if identity is None else identity.role
 
     def _all(self) -> Iterable[Key]:
         objects = self._context.store(EDGE_DEVICE, namespace=self._namespace).list()

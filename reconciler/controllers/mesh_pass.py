@@ -206,6 +206,9 @@ class MeshPass:
         if rival is not None and rival.name != member.name:
             roster.remove(rival.name)
         roster.put(member)
+        if member.gateway and (before is None or before.connected != member.connected):
+            for each in roster.without_failover():
+                await self._hosts.mention(each.name, {member.public_key}, roster)
         if before is not None and replace(before, connected=member.connected) == member:
             return
         self._changed_at[member.name] = self._context.clock()

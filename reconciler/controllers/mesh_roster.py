@@ -95,6 +95,10 @@ class Roster:
         """The edge hosts with which this one tries a direct tunnel."""
         return tuple(self._members[name] for name in self._ring.of(device, self.configuration.direct.most))
 
+    def without_failover(self) -> list[Member]:
+        """The edge hosts whose abbots use the one gateway that they are told to use."""
+        return [each for each in self._members.values() if not each.gateway and not each.extended]
+
     def whole(self, member: Member, private_key: str = "") -> Ensure:
         """All that the member's host shall be told."""
         if not member.gateway:
