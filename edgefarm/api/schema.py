@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from edgefarm.units import MAX_INT64
+
 Schema = dict[str, Any]
 
 DNS_LABEL: Final = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -77,14 +79,39 @@ def subject_list(description: str) -> Schema:
     }
 
 
-def quantity(description: str) -> Schema:
-    """A Kubernetes quantity."""
+def int_or_text(description: str, pattern: str, *rules: tuple[str, str]) -> Schema:
+    """A whole number or a text with this pattern; `rules` are CEL expressions with what to write instead.
+
+    The length is bounded because an API server refuses rules that could become too expensive.
+    """
     return {
         "description": description,
         "anyOf": [{"type": "integer"}, {"type": "string"}],
-        "pattern": QUANTITY,
+        "pattern": pattern,
+        "maxLength": 32,
         "x-kubernetes-int-or-string": True,
+        "x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules],
     }
+
+
+def quantity(description: str) -> Schema:
+    """A Kubernetes quantity."""
+    return int_or_text(
+        description,
+        QUANTITY,
+        (
+            f"type(self) == int ? self >= 0 : {quantity_between('0')}",
+            "must be 0 or a size below 8Ei: write for example 2Gi",
+        ),
+    )
+
+
+def quantity_between(least: str) -> str:
+    """The CEL expression for a text from this quantity up to the largest; API servers read all larger ones as that."""
+    return (
+        f"isQuantity(self) && quantity(self).compareTo(quantity('{least}')) >= 0 && "
+        f"quantity(self).isLessThan(quantity('{MAX_INT64}'))"
+    )
 
 
 def duration(description: str) -> Schema:

@@ -20,6 +20,11 @@ UNLIMITED: Final = -1
 _MAX_INT32: Final = 2**31 - 1
 #: Nanoseconds in a signed 64-bit number, in whole days.
 _LONGEST_AGE: Final = timedelta(days=106_751)
+#: What an API server can tell of that: each number by itself, and with few digits, for a rule must be cheap. Sums that
+#: are too long, such as 200y200y, are left to `_age`.
+_AGE_IN_RANGE: Final = (
+    "^([0-9]{1,9}s|[0-9]{1,8}m|[0-9]{1,6}h|[0-9]{1,5}d|[0-9]{1,3}M|([01]?[0-9]{1,2}|2[0-8][0-9]|29[0-2])y)+$"
+)
 _STREAM_NAME: Final = "[A-Za-z0-9_-]{1,128}"
 _STORAGES: Final = ("file", "memory")
 _RETENTIONS: Final = ("limits", "interest", "workqueue")
@@ -171,19 +176,28 @@ _CONFIG: Final = schema.obj(
         ),
         "maxMsgsPerSubject": _limit("Messages kept of each subject."),
         "maxMsgs": _limit("Messages kept."),
-        "maxBytes": {
-            "description": "Bytes kept, as a number or a quantity such as 500Mi. -1 (default): unlimited.",
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "pattern": f"^-1$|{schema.QUANTITY}",
-            "x-kubernetes-int-or-string": True,
-        },
-        "maxAge": {
-            "description": "Age from which messages are removed. Units: s, m, h, d, M (30 days), y (365 days); "
+        "maxBytes": schema.int_or_text(
+            "Bytes kept, as a number or a quantity such as 500Mi. -1 (default): unlimited.",
+            f"^-1$|{schema.QUANTITY}",
+            (
+                f"type(self) == int ? self == -1 || self >= 1 : self == '-1' || {schema.quantity_between('1')}",
+                "must be a size from 1 to below 8Ei: write for example 500Mi, or -1 for unlimited",
+            ),
+        ),
+        "maxAge": schema.int_or_text(
+            "Age from which messages are removed. Units: s, m, h, d, M (30 days), y (365 days); "
             "-1 (default): unlimited.",
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "pattern": f"^-1$|{schema.DURATION}",
-            "x-kubernetes-int-or-string": True,
-        },
+            f"^-1$|{schema.DURATION}",
+            (
+                "type(self) == int ? self == -1 : self == '-1' || self.matches('[1-9]')",
+                "must be longer than zero, with a unit: write for example 90s, 1h30m or 30d, or -1 for unlimited",
+            ),
+            (
+                f"type(self) == int || self == '-1' || self.matches('{_AGE_IN_RANGE}')",
+                "must not be longer than 292 years: write for example 1h30m, 30d or 10y (large numbers in larger "
+                "units), or -1 for unlimited",
+            ),
+        ),
         "maxMsgSize": _limit("Bytes of the largest message that is accepted.", _MAX_INT32),
         "discard": schema.text(
             "When a limit is reached: old (default) removes the oldest messages, new refuses further ones.",

@@ -329,7 +329,7 @@ async def test_a_mistake_in_the_spec_leaves_the_stream_as_it_is(streams: Streams
     await streams.make()
     await streams.site.reconciler.converge()
     before = await streams.config()
-    await streams.edit(config={"maxBytes": "0"})
+    await streams.edit(config={"maxAge": "200y200y"})
     await streams.site.reconciler.converge()
     status, reason, message = await streams.condition()
     assert (status, reason) == ("False", "InvalidSpec")
