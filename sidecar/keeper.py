@@ -90,7 +90,7 @@ class Keeper:
 
     def sentence(self, failed: session.Failed) -> str:
         """What a failure means for this pod."""
-        return self.state.sentence(failed)
+        return self.state.sentence(failed, time.time())
 
     def _report(self, event: session.Event, before: session.State) -> None:
         if isinstance(event, session.Failed):

@@ -53,7 +53,11 @@ class Log:
     def _write(self, level: str, event: str, values: dict[str, object]) -> None:
         if _LEVELS.index(level) < self._lowest:
             return
-        timestamp = datetime.fromtimestamp(self._clock(), UTC).isoformat().replace("+00:00", "Z")
-        line = {**values, "event": event, "program": "sidecar", "level": level, "timestamp": timestamp}
+        line = {**values, "event": event, "program": "sidecar", "level": level, "timestamp": utc(self._clock())}
         masked = {name: mask_secrets(value) if isinstance(value, str) else value for name, value in line.items()}
         print(json.dumps(masked, default=str), file=self._stream, flush=True)
+
+
+def utc(moment: float) -> str:
+    """A time in Unix seconds as people read it."""
+    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")

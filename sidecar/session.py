@@ -18,6 +18,7 @@ from typing import Final
 from edgefarm import names
 from sidecar.access import AccessDocument
 from sidecar.credentials import LATEST_RENEWAL, Credentials
+from sidecar.log import utc
 
 #: Part of a period that the jitter may take away, so that the pods of a node do not ask all at once.
 JITTER: Final = 0.1
@@ -148,6 +149,8 @@ class State:
 
     phase: Phase = Phase.IDLE
     held: Credentials | None = None
+    #: When credentials of an earlier run had ended (Unix seconds) that were found at the start.
+    found_ended_at: float | None = None
     pending: Credentials | None = None
     renew_at: float = 0.0
     next_at: float = 0.0
@@ -166,17 +169,31 @@ class State:
         if self.held is not None and self.held.usable(now):
             return True, "credentials are in place"
         if self.problem is not None:
-            return False, self.sentence(self.problem)
-        return False, "waiting for the first credentials"
+            return False, self.sentence(self.problem, now)
+        ended_at = self.ended_at(now)
+        return False, "waiting for the first credentials" if ended_at is None else _ended(ended_at)
 
-    def sentence(self, failed: Failed) -> str:
+    def ended_at(self, now: float) -> float | None:
+        """Since when the credentials are worth nothing any more; None while they are, or when there never were any."""
+        if self.held is None:
+            return self.found_ended_at
+        return None if self.held.usable(now) else self.held.expires_at
+
+    def sentence(self, failed: Failed, now: float) -> str:
         """What a failure means for this pod, as one sentence."""
+        ended_at = self.ended_at(now)
+        if ended_at is not None:
+            return f"{_ended(ended_at)}, which fails: {failed.message}"
         if self.held is not None or failed.kind is not Failure.UNAVAILABLE:
             return failed.message
         return (
-            f"{failed.message}: this pod has no valid credentials of an earlier run and needs the uplink once "
+            f"{failed.message}: this pod has no credentials of an earlier run and needs the uplink once "
             f'(with the annotation {names.ANNOTATION_PERSIST}: "disk" later starts and reboots go without)'
         )
+
+
+def _ended(moment: float) -> str:
+    return f"the credentials of this pod ended on {utc(moment)}, and no server accepts it until they are renewed"
 
 
 @dataclass(frozen=True)
@@ -207,7 +224,8 @@ def _start(state: State, event: Event, moment: Moment) -> _Step:
     assert isinstance(event, Started)
     held = event.persisted
     if held is None or not held.usable(moment.now):
-        return _begin_round(state, moment)
+        ended_at = None if held is None else float(held.expires_at)
+        return _begin_round(replace(state, found_ended_at=ended_at), moment)
     # What an earlier run left serves at once, also while Vault is away; new credentials follow in the background.
     state, actions = _begin_round(replace(state, held=held, renew_at=_renewal_time(held, moment)), moment)
     return state, (Apply(held), *actions)

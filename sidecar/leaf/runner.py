@@ -12,7 +12,6 @@ import queue
 import signal
 import threading
 import time
-from datetime import UTC, datetime
 from types import FrameType
 from typing import Final
 
@@ -32,7 +31,7 @@ from sidecar.leaf.settings import LeafSettings
 from sidecar.leaf.steps import LeafSteps
 from sidecar.leaf.store import LeafStore
 from sidecar.leaf.upkeep import Connecting, Upkeep
-from sidecar.log import Log
+from sidecar.log import Log, utc
 from sidecar.store import write_file
 from sidecar.vault import VaultClient
 
@@ -55,8 +54,9 @@ class _LeafKeeper(Keeper):
     label = "edge_network"
 
     def sentence(self, failed: session.Failed) -> str:
-        """What failed, as it is."""
-        return failed.message
+        """What failed, as it is, and what that means once the credentials have ended."""
+        ended_at = self.state.ended_at(time.time())
+        return failed.message if ended_at is None else _ended(ended_at, failed.message)
 
 
 class LeafRunner:
@@ -252,13 +252,20 @@ class LeafRunner:
             remarks.append(_NOT_FOLLOWED)
         if self._disk.failure:
             remarks.append(f"{_NOT_WRITTEN} until there is room on the node's disk ({self._disk.failure})")
-        if self._overdue() and self._credentials is not None:
-            reason = problem.message if problem else "not done yet"
-            remarks.append(
-                f"the renewal of the uplink's credentials is overdue ({reason}): without one the hub accepts this leaf "
-                f"until {_utc(self._credentials.expires_at)}; clients on this node are accepted whatever happens"
-            )
+        remarks.append(self._uplink_remark(problem.message if problem else "not done yet"))
         return True, "; ".join(filter(None, remarks))
+
+    def _uplink_remark(self, reason: str) -> str:
+        """What there is to say about the credentials of the uplink; `reason` is why they are not renewed."""
+        ended_at = self._keeper.state.ended_at(time.time())
+        if ended_at is not None:
+            return _ended(ended_at, reason)
+        if self._credentials is None or not self._overdue():
+            return ""
+        return (
+            f"the renewal of the uplink's credentials is overdue ({reason}): without one the hub accepts this leaf "
+            f"until {utc(self._credentials.expires_at)}; {_NODE_GOES_ON}"
+        )
 
     def _overdue(self) -> int:
         """For how many seconds a renewal has been due, when that is long enough to be said."""
@@ -290,8 +297,16 @@ class LeafRunner:
         )
 
 
+_NODE_GOES_ON: Final = "clients on this node are accepted whatever happens"
 _NOT_FOLLOWED: Final = "nats-server has not taken over its new configuration"
 _NOT_WRITTEN: Final = "JetStream no longer writes to a stream"
+
+
+def _ended(moment: float, reason: str) -> str:
+    return (
+        f"the uplink's credentials ended on {utc(moment)}, and the hub refuses this leaf until they are renewed "
+        f"({reason}); {_NODE_GOES_ON}"
+    )
 
 
 def _read(path: os.PathLike[str]) -> bytes | None:
@@ -300,7 +315,3 @@ def _read(path: os.PathLike[str]) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
-
-
-def _utc(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")

@@ -349,11 +349,12 @@ async def test_without_leaf_urls_nothing_new_is_made_and_nothing_breaks(edge: Ed
 
 
 async def test_a_spec_that_cannot_be_used_is_refused_with_a_sentence_and_what_was_there_stays(edge: Edge) -> None:
-    await edge.site.edit(EDGE_NETWORK, edge.name, NAMESPACE, spec={"limits": {"filestorage": "100E"}})
+    endless = {"key": "dedicated", "effect": "NoExecute", "tolerationSeconds": 2**31}
+    await edge.site.edit(EDGE_NETWORK, edge.name, NAMESPACE, spec={"tolerations": [endless]})
     await edge.site.reconciler.converge()
     status, reason, message = await edge.condition("Ready")
     assert (status, reason) == ("False", "InvalidSpec")
-    assert "spec.limits.filestorage" in message
+    assert "spec.tolerations[0].tolerationSeconds" in message
     assert await edge.get(DAEMON_SET)
     assert await edge.nodes() == {"one": False}
 

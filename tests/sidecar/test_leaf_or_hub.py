@@ -6,12 +6,14 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from edgefarm.nats import jwt
 from localcluster.process import free_port
 from localcluster.stack import Authority
 from tests.natskit import eventually
@@ -158,9 +160,28 @@ async def test_after_a_reboot_without_uplink_a_pod_gets_going_at_the_leaf_with_w
 
 async def test_a_new_pod_without_uplink_says_what_it_needs(world: World, make_pod: MakePod) -> None:
     pod = make_pod(world.service_account(), EDGEFARM_VAULT_ADDR=f"https://127.0.0.1:{free_port()}")
-    sentence = "this pod has no valid credentials of an earlier run and needs the uplink once"
+    sentence = "this pod has no credentials of an earlier run and needs the uplink once"
     await pod.until_not_ready(sentence)
     assert sum(sentence in str(line["event"]) for line in pod.lines()) == 1
+
+
+async def test_a_pod_whose_credentials_ended_while_it_was_cut_off_says_so_and_since_when(
+    world: World, make_pod: MakePod
+) -> None:
+    account = world.service_account()
+    await world.grant(account, (f"{SUBJECT}.>",), lifetimeSeconds=4, renewEverySeconds=60)
+    pod = make_pod(account)
+    await pod.until_ready()
+    pod.running.signal(signal.SIGKILL)
+    pod.running.wait(5)
+    pod.environment["EDGEFARM_VAULT_ADDR"] = f"https://127.0.0.1:{free_port()}"
+    since = datetime.fromtimestamp(jwt.decode(pod.credentials()[0], verify=False)["exp"], UTC)
+    ended = f"the credentials of this pod ended on {since:%Y-%m-%dT%H:%M:%SZ}, and no server accepts it"
+    for _ in ("they end while it runs", "they have ended when it starts"):
+        pod.start()
+        await pod.until_not_ready(f"{ended} until they are renewed, which fails: Vault at")
+        pod.running.signal(signal.SIGKILL)
+        pod.running.wait(5)
 
 
 async def test_a_leaf_of_another_authority_is_not_used_and_the_log_says_why(

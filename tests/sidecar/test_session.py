@@ -139,7 +139,28 @@ def test_at_the_time_of_renewal_new_credentials_are_signed() -> None:
 def test_an_outage_of_vault_leaves_the_pod_ready_until_its_credentials_expire() -> None:
     state, _ = play(settled(), (30, Signal.TICK), (30, UNAVAILABLE))
     assert state.readiness(30)[0]
-    assert state.readiness(86_400) == (False, UNAVAILABLE.message)
+    assert state.readiness(86_399)[0]
+    ready, sentence = state.readiness(86_400)
+    assert not ready
+    assert sentence.startswith("the credentials of this pod ended on 1970-01-02T00:00:00Z, and no server accepts it")
+    assert sentence.endswith(f"which fails: {UNAVAILABLE.message}")
+
+
+def test_credentials_that_had_ended_before_the_start_are_said_to_have_ended() -> None:
+    state, actions = play(State(), (86_400, Started(held())))
+    assert actions == [Request.LOGIN]
+    ended = "the credentials of this pod ended on 1970-01-02T00:00:00Z, and no server accepts it until they are renewed"
+    assert state.readiness(86_400) == (False, ended)
+    state, _ = play(state, (86_400, UNAVAILABLE))
+    assert state.readiness(86_400) == (False, f"{ended}, which fails: {UNAVAILABLE.message}")
+    renewed = held(issued_at=90_000)
+    state, _ = play(
+        replace(state, next_at=0),
+        *((90_000, event) for event in (Signal.TICK, LoggedIn(600), AccessRead(ACCESS), Signed(renewed))),
+        (90_000, Signal.WRITTEN),
+    )
+    assert state.ended_at(90_001) is None
+    assert state.readiness(90_001)[0]
 
 
 def test_attempts_grow_further_apart_up_to_a_bound_and_jitter_makes_them_earlier() -> None:

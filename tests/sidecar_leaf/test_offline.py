@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from edgefarm.nats import claims, nkeys
@@ -78,6 +79,12 @@ async def test_credentials_that_ended_while_offline_keep_nobody_on_the_node_from
         heard = await application.client.subscribe("live.local")
         await application.client.publish("live.local", b"here")
         assert (await heard.next_msg(timeout=5)).data == b"here"
+    await pod.until_says("cannot be reached")
+    page = pod.get("/readyz")
+    assert page.status == 200
+    since = datetime.fromtimestamp(pod.claims()["exp"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert f"the uplink's credentials ended on {since}, and the hub refuses this leaf" in page.body
+    assert "clients on this node are accepted whatever happens" in page.body
     world.write_document(edge)
     await world.mend()
     await pod.until_connected(40)
