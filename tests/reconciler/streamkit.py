@@ -109,12 +109,19 @@ class Streams:
 
     async def start_leaf(self, name: str, edge: str) -> Leaf:
         """Start the leaf on a node and wait until the hub hears of it."""
-        leaf = self.leafs.get(name) or make_leaf(self.site, self.work / name, edge, self.node(name))
-        self.leafs[name] = leaf
-        leaf.start()
+        if name not in self.leafs:
+            self.leafs[name] = await self._prepared_leaf(name, edge)
+        leaf = self.leafs[name].start()
         await leaf.until_connected()
         await self.until(lambda: self.is_reachable(name), f"domain of {name} is reachable")
         await self.site.reconciler.see_leafs()
+        return leaf
+
+    async def _prepared_leaf(self, name: str, edge: str) -> Leaf:
+        leaf = make_leaf(self.site, self.work / name, edge, self.node(name))
+        (answer,) = await self.site.reconciler.system.lookup(leaf.server.uplink.account)
+        assert answer.jwt is not None
+        leaf.remember(answer.jwt)
         return leaf
 
     async def stop_leaf(self, name: str) -> None:
