@@ -80,6 +80,15 @@ class Host:
         listening = Path(f"{self.socket}.raw")
         self.abbot.wait_until(listening.exists, "listening")
 
+    def use_default_patience(self) -> None:
+        """Give abbot its own defaults for how long a silent path is kept, instead of the demo's; starts it again."""
+        settings = self._abbot_settings()
+        del settings["paths"]
+        self.config.write_text(yaml.safe_dump(settings))
+        if self.abbot is not None:
+            self.abbot.stop()
+        self.start_abbot()
+
     def start_agent(self) -> None:
         """Start the node agent."""
         environment = _environment() | {

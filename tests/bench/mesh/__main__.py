@@ -30,7 +30,7 @@ _CASES: Final = {
     "plan": "deciding and bytes of a join in a mesh of 10, 1,000 and 10,000 hosts (simulated; needs neither root)",
     "tunnel": "throughput and latency, relayed and direct, beside bare wireguard-go",
     "join": "from an agent's start to its device, and from there to the first ping",
-    "gap": "how long nothing arrives when a direct path is cut (with deadAfter 5s, where 15s is the default)",
+    "gap": "how long nothing arrives when a direct path is cut, with deadAfter 5s and with the default of 15s",
     "process": "`abbot process` from its start to its answer, beside `python -c pass`",
 }
 
