@@ -57,6 +57,7 @@ from reconciler.users import network_user, system_user
 from reconciler.vault_session import VaultSession
 from reconciler.watch import Source, Timing
 from tests.natskit import Connection, Credentials, eventually
+from tests.reconciler.followed import FollowedKube
 from tests.reconciler.gate import Broken, Gate, GatedJetStream, GatedKube, GatedNats, GatedVault
 from tests.reconciler.objects import configuration
 from tests.vault.reviewer import TokenReviewer
@@ -85,8 +86,14 @@ SOURCES = (
 )
 
 
+#: How often it is looked whether the stores have taken in what changed, before all lists are compared with them.
+_LOOKS_FOR_CHANGES = 10
 #: How often a store is looked at before the API server is asked again: it may have changed meanwhile.
 _LOOKS_PER_LIST = 25
+#: Seconds between looks for kinds that are not offered: two kinds, in every test, for the few that install them.
+_ABSENT = 0.5
+#: A label that no object has.
+_NOTHING = "edgefarm.test/nothing"
 
 
 @dataclass
@@ -232,7 +239,8 @@ class Reconciler:
         self.kube = kube
         self.ahead = timedelta(0)
         self.configuration: Configuration | None = world.configuration
-        self.informers = Informers(kube, log=_LOG, timing=Timing(absent=0.05))
+        self._followed = FollowedKube(kube, SOURCES)
+        self.informers = Informers(self._followed, log=_LOG, timing=Timing(absent=_ABSENT))
         settings = {
             "EDGEFARM_POD_NAME": "controller-0",
             "KUBECONFIG": str(world.api.kubeconfig),
@@ -317,11 +325,15 @@ class Reconciler:
     async def caught_up(self) -> None:
         """Return when the stores hold what the API server holds."""
         async with asyncio.timeout(10):
-            # The version of a list is that of the whole cluster: while it stays, nothing has changed anywhere.
-            _, version = await self.kube.list(NETWORK, names.CONTROLLER_NAMESPACE)
-            if version == self._caught_up_at:
-                return
-            self._caught_up_at = version
+            # The version of a list, even of an empty one, is that of the whole cluster: while it stays, nothing has
+            # changed anywhere.
+            _, version = await self.kube.list(NODE, labels=_NOTHING)
+            since, self._caught_up_at = self._caught_up_at, version
+            for _ in range(_LOOKS_FOR_CHANGES):
+                if self._followed.has_all(since, version):
+                    return
+                await asyncio.sleep(0.002)
+            # The first time, and when somebody changed what no store here holds.
             for kind, ours, labels in SOURCES:
                 namespace = names.CONTROLLER_NAMESPACE if ours else None
                 await self._caught_up_with(kind, namespace, labels)
