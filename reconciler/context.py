@@ -85,13 +85,18 @@ class Watch:
 @dataclass(frozen=True)
 class Registration:
     """A controller and what wakes it: its watches, keys that are due at the start and at every resync anyway, and
-    leafs and agents that come and go."""
+    leafs and agents that come and go.
+
+    `workers` are its own: a controller whose passes wait for many others, who may be slow, then keeps nobody else
+    waiting. 0: it shares those of all others.
+    """
 
     controller: Controller
     watches: Sequence[Watch]
     always: Sequence[Key] = ()
     leafs: LeafMapper | None = None
     agents: AgentMapper | None = None
+    workers: int = 0
 
 
 class Store(Protocol):
@@ -164,3 +169,5 @@ class Context:
     leafs: Callable[[], LeafView] = LeafView
     #: The agents that are connected now.
     agents: Callable[[], Agents] = NoAgents
+    #: Have another root looked at soon, because of what a pass has found out.
+    wake: Callable[[Key], None] = lambda _: None

@@ -41,6 +41,7 @@ class Manager:
         self._busy = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
+        queue.divide(self._lane)
 
     def register(self, registrations: Sequence[Registration]) -> None:
         """Add controllers; watches of the same source share one informer."""
@@ -89,12 +90,15 @@ class Manager:
                 self._log.exception("agents could not be mapped to their roots", controller=name)
 
     async def run(self, workers: int) -> None:
-        """Work until cancelled; the stores must be synced."""
+        """Work until cancelled; the stores must be synced. `workers` are for all controllers that have none of their
+        own."""
         self.enqueue_all()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._resync_for_ever())
-            for _ in range(workers):
-                group.create_task(self._work())
+            lanes = {"": workers} | {name: each.workers for name, each in self._registrations.items() if each.workers}
+            for lane, count in lanes.items():
+                for _ in range(count):
+                    group.create_task(self._work(lane))
 
     async def drain(self, grace: float) -> bool:
         """Begin no more passes, and wait for those under way; False when they did not end within `grace` seconds."""
@@ -122,9 +126,12 @@ class Manager:
             await asyncio.sleep(self._resync().total_seconds())
             self.enqueue_all()
 
-    async def _work(self) -> None:
+    def _lane(self, key: Key) -> str:
+        return key.controller if self._registrations[key.controller].workers else ""
+
+    async def _work(self, lane: str) -> None:
         while not self._draining.is_set():
-            key = await self._queue.get()
+            key = await self._queue.get(lane)
             if self._draining.is_set():
                 return
             self._busy += 1

@@ -109,6 +109,7 @@ class Process:
             log=self._log,
             leafs=lambda: self._leafs.view,
             agents=lambda: self._agents.connected,
+            wake=self._queue.add,
         )
         # Before the controllers' own handlers, so that they find the new configuration in force.
         self._informers.informer(configuration_source(self.settings.namespace)).add_handler(self._source.changed)

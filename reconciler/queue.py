@@ -1,8 +1,12 @@
-"""The work queue: de-duplicates keys, never gives one key to two workers, delays and retries with back-off."""
+"""The work queue: de-duplicates keys, never gives one key to two workers, delays and retries with back-off.
+
+It may have lanes: keys of one lane never wait for workers of another.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -38,6 +42,10 @@ class Backoff:
         return full * (0.5 + chance / 2)
 
 
+def _one_lane(_: object) -> str:
+    return ""
+
+
 class WorkQueue(Generic[K]):
     """A queue of keys. A key that is added while it waits is there once; while it is worked on, it comes again after.
 
@@ -48,16 +56,21 @@ class WorkQueue(Generic[K]):
         self._call_later = call_later
         self._chance = chance
         self._backoff = backoff or Backoff()
-        self._ready: asyncio.Queue[K] = asyncio.Queue()
+        self._lane: Callable[[K], str] = _one_lane
+        self._ready: defaultdict[str, asyncio.Queue[K]] = defaultdict(asyncio.Queue)
         self._wanted: set[K] = set()  # waiting, or added again while being worked on
         self._working: set[K] = set()
         self._timers: dict[K, Timer] = {}
         self._failures: dict[K, int] = {}
 
+    def divide(self, lane: Callable[[K], str]) -> None:
+        """Let `lane` say in which lane a key waits, always the same for one key; before the first key is added."""
+        self._lane = lane
+
     @property
     def depth(self) -> int:
         """Keys that wait for a worker now."""
-        return self._ready.qsize()
+        return sum(ready.qsize() for ready in self._ready.values())
 
     @property
     def idle(self) -> bool:
@@ -70,7 +83,7 @@ class WorkQueue(Generic[K]):
             return
         self._wanted.add(key)
         if key not in self._working:
-            self._ready.put_nowait(key)
+            self._ready[self._lane(key)].put_nowait(key)
 
     def add_after(self, key: K, delay: float) -> None:
         """Have the key worked on after `delay` seconds at the latest; the earliest of several delays counts."""
@@ -97,9 +110,9 @@ class WorkQueue(Generic[K]):
         """The key succeeded: its next failure is a first one."""
         self._failures.pop(key, None)
 
-    async def get(self) -> K:
-        """The next key. A delay that is pending for it is dropped: the pass that begins now decides anew."""
-        key = await self._ready.get()
+    async def get(self, lane: str = "") -> K:
+        """The next key of a lane. A delay that is pending for it is dropped: the pass that begins now decides anew."""
+        key = await self._ready[lane].get()
         self._wanted.discard(key)
         self._working.add(key)
         timer = self._timers.pop(key, None)
@@ -111,7 +124,7 @@ class WorkQueue(Generic[K]):
         """The worker has finished with the key."""
         self._working.discard(key)
         if key in self._wanted:
-            self._ready.put_nowait(key)
+            self._ready[self._lane(key)].put_nowait(key)
 
     def close(self) -> None:
         """Drop all delayed keys."""

@@ -26,6 +26,8 @@ from reconciler.status import find_condition
 #: How long after a change of leader an agent is not missed that was connected: it registers within a heartbeat.
 _PATIENCE: Final = timedelta(seconds=60)
 _NODE_SOON: Final = timedelta(seconds=1)
+#: Passes at the same time. Nearly all that a pass does is to wait for its host: one that hangs is waited for some 35 s.
+_WORKERS: Final = 256
 
 
 class EdgeDeviceController:
@@ -39,7 +41,7 @@ class EdgeDeviceController:
         self._hosts = MeshHosts(context)
         self._keys = MeshKeys(context.vault)
         self._state = MeshState(context, self._hosts, self._keys)
-        self._pass = MeshPass(context, self._hosts, self._keys)
+        self._pass = MeshPass(context, self._hosts, self._keys, self._wake)
         self._status = DeviceStatus(context)
         #: When the first pass began: before, another replica was leading.
         self._began: datetime | None = None
@@ -66,8 +68,8 @@ class EdgeDeviceController:
         if configuration is None:
             return Result()
         if not key.name:
-            if configuration.mesh.enabled:
-                await self._state.refresh(configuration.mesh)
+            if configuration.mesh.enabled and await self._state.refresh(configuration.mesh):
+                self._wake(obj["metadata"]["name"] for obj in self._objects())
             return Result()
         obj = self._context.store(EDGE_DEVICE, namespace=self._namespace).get(self._namespace, key.name)
         if obj is None:
@@ -88,9 +90,14 @@ class EdgeDeviceController:
         roster = await self._state.roster(configuration.mesh)
         if roster.get(name) is not None:
             # Somebody has taken the finalizer off.
-            self._ended[name] = agent.session if agent is not None else ""
+            if agent is not None:
+                self._ended[name] = agent.session
             await self._pass.leave(name, roster, dismiss=True)
+            if configuration.mesh.keys == "controller":
+                await self._keys.delete(name)
         self._hosts.forget(name)
+        if agent is None:
+            self._ended.pop(name, None)
         if agent is None or not agent.new or self._ended.get(name) == agent.session:
             return Result()
         node = self._state.node(agent.node)
@@ -187,8 +194,14 @@ class EdgeDeviceController:
         yield self.ground_key
 
     def _all(self) -> Iterable[Key]:
-        objects = self._context.store(EDGE_DEVICE, namespace=self._namespace).list()
-        return [self._key(obj["metadata"]["name"]) for obj in objects]
+        return [self._key(obj["metadata"]["name"]) for obj in self._objects()]
+
+    def _objects(self) -> Sequence[Object]:
+        return self._context.store(EDGE_DEVICE, namespace=self._namespace).list()
+
+    def _wake(self, devices: Iterable[str]) -> None:
+        for device in devices:
+            self._context.wake(self._key(device))
 
     def _key(self, device: str) -> Key:
         return Key(self.name, self._namespace, device)
@@ -239,4 +252,10 @@ def _new_device(agent: ConnectedAgent, node: Object, namespace: str) -> Object:
 def build(context: Context) -> Registration:
     """The controller, its watches, and the agents that wake it."""
     controller = EdgeDeviceController(context)
-    return Registration(controller, controller.watches(), always=(controller.ground_key,), agents=controller.map_agents)
+    return Registration(
+        controller,
+        controller.watches(),
+        always=(controller.ground_key,),
+        agents=controller.map_agents,
+        workers=_WORKERS,
+    )

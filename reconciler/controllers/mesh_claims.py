@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgefarm.addresses import Address
@@ -40,17 +40,22 @@ class Basis:
 class Claims:
     """Addresses and networks of devices, one pass after the other."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, wake: Callable[[Iterable[str]], None]) -> None:
+        """`wake` has devices looked at that have lost an address or a network to an older one."""
         self._context = context
+        self._wake = wake
 
     async def claim(self, found: FoundDevice, device: EdgeDevice, basis: Basis, roster: Roster) -> Claim:
         """Write the device's addresses into its status, where they are not there yet. Raises Conflict when the object
         has changed since it was read: somebody else may have given it an address."""
         member = base_member(device, basis.role, roster.configuration)
         refusals: list[Refusal] = []
-        addresses = _assigned(found, device, member.seniority, roster, refusals)
+        # At once, and not after something that may fail: losers are told once.
+        self._wake(roster.allocations.hold(found.name, member.seniority, found.claimed))
+        addresses = _assigned(device, member.seniority, roster, refusals)
         cidrs = pod_cidrs(device, basis.role, basis.node)
         granted = roster.territory.claim(Wanted(found.name, member.seniority, cidrs, device.mesh.extra_cidrs))
+        self._wake(granted.losers)
         refusals += granted.refusals
         own = own_network_refusal(
             basis.addresses, roster.territory.ground, own=(*granted.pod_cidrs, *granted.extra_cidrs)
@@ -79,15 +84,12 @@ class Claims:
         return FoundDevice.read(written)
 
 
-def _assigned(
-    found: FoundDevice, device: EdgeDevice, seniority: Seniority, roster: Roster, refusals: list[Refusal]
-) -> MeshAddresses:
-    roster.allocations.hold(found.name, seniority, found.claimed)
-    wish = Wish(found.name, seniority, MeshAddresses(device.mesh.ipv4, device.mesh.ipv6))
+def _assigned(device: EdgeDevice, seniority: Seniority, roster: Roster, refusals: list[Refusal]) -> MeshAddresses:
+    wish = Wish(device.name, seniority, MeshAddresses(device.mesh.ipv4, device.mesh.ipv6))
     assigned = roster.allocations.assign(wish)
     if isinstance(assigned, Refusal):
         refusals.append(assigned)
-        return roster.allocations.held(found.name)
+        return roster.allocations.held(device.name)
     return assigned
 
 

@@ -7,7 +7,7 @@ host, or comes next, tells it all of that in one request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ import structlog
 from edgefarm.abbotproto import abbot_pb2 as pb
 from edgefarm.abbotproto.envelope import pack_request, unpack_response
 from edgefarm.errors import AgentRefused, AgentUnavailable, AgentUnsupported, EdgefarmError, InvalidMessage
+from reconciler.concurrency import all_of
 from reconciler.context import Context
 from reconciler.controllers.mesh_roster import Roster
 from reconciler.desired.mesh import observed, requests
@@ -66,6 +67,9 @@ class _Host:
     containers: bytes | None = None
     seen: Observation | None = None
     seen_at: datetime | None = None
+    #: When it was asked last, whatever came of that; and whether its last request brought no answer.
+    asked_at: datetime | None = None
+    silent: bool = False
     #: Nothing was sent since it was seen.
     seen_is_current: bool = False
     #: Keys of peers that may have changed since it was told.
@@ -95,6 +99,16 @@ class MeshHosts:
         host = self._hosts.get(device)
         return None if host is None else host.seen_at
 
+    def asked_at(self, device: str) -> datetime | None:
+        """When the host was asked last for all its interfaces, in this session."""
+        host = self._hosts.get(device)
+        return None if host is None else host.asked_at
+
+    def silent(self, device: str) -> bool:
+        """Whether the last request to the host, in this session, brought no answer."""
+        host = self._hosts.get(device)
+        return host is not None and host.silent
+
     def forget(self, device: str) -> None:
         """There is no such device any more."""
         self._hosts.pop(device, None)
@@ -102,10 +116,11 @@ class MeshHosts:
     async def observe(self, device: str, max_age: timedelta, roster: Roster, *, wait: bool = True) -> None:
         """Ask the host for all its interfaces unless it was asked in this session, not longer than `max_age` ago.
 
-        Not `wait`: it is left alone when somebody is talking to it. Raises what Agents.request raises.
+        Not `wait`: it is left alone when somebody is talking to it, or it has not answered. Raises what Agents.request
+        raises.
         """
         host = self._host(device)
-        if not wait and host.lock.locked():
+        if not wait and (host.lock.locked() or host.silent):
             return
         async with self._turn(device, host, roster):
             agent = self._begin(device, host)
@@ -114,7 +129,8 @@ class MeshHosts:
                 return
             if not agent.network:
                 raise AgentUnsupported(f"the agent of {device} offers no network")
-            answer = await self._ask(device, pb.HostNetworkConfigQueryRequest())
+            host.asked_at = now
+            answer = await self._ask(device, host, pb.HostNetworkConfigQueryRequest())
             host.seen, host.seen_at = observed.observe(answer, self._context.clock()), now
             host.seen_is_current = True
 
@@ -140,13 +156,12 @@ class MeshHosts:
             else:
                 await self._tell(member.name, host, request, wanted)
 
-    async def mention(self, device: str, public_keys: Iterable[str], roster: Roster) -> None:
-        """These peers may have changed: let the host know, soon, without waiting for others who talk to it."""
-        host = self._host(device)
-        host.changed.update(key for key in public_keys if key)
-        if host.changed and not host.lock.locked():
-            async with self._turn(device, host, roster):
-                pass
+    async def mention(self, devices: Iterable[str], public_keys: Collection[str], roster: Roster) -> None:
+        """These peers may have changed: let the hosts know, all at once, without waiting for others who talk to them.
+
+        A host that has not answered hears of it in its own pass: one that hangs must not hold up all who join.
+        """
+        await all_of([self._mention(device, public_keys, roster) for device in devices])
 
     async def dismiss(self, device: str) -> None:
         """Have the host remove what it has of us, if it can be reached."""
@@ -156,7 +171,7 @@ class MeshHosts:
             if agent is None or not agent.network:
                 return
             try:
-                await self._ask(device, requests.nothing())
+                await self._ask(device, host, requests.nothing())
             except (AgentUnavailable, AgentRefused, InvalidMessage) as error:
                 self._log.info("a host that leaves the mesh keeps its interface", device=device, reason=str(error))
             host.told = host.seen = host.seen_at = None
@@ -172,7 +187,7 @@ class MeshHosts:
             if host.containers == data:
                 return
             try:
-                await self._context.agents().request(device, data, container=True)
+                await self._request(device, host, data, container=True)
             except AgentUnsupported as error:
                 raise ContainersUnsupported(str(error), error.status) from error
             host.containers = data
@@ -187,8 +202,16 @@ class MeshHosts:
         agent = self.agent(device)
         if agent is not None and agent.session != host.session:
             host.session = agent.session
-            host.told = host.containers = host.seen_at = None
+            host.told = host.containers = host.seen_at = host.asked_at = None
+            host.silent = False
         return agent
+
+    async def _mention(self, device: str, public_keys: Iterable[str], roster: Roster) -> None:
+        host = self._host(device)
+        host.changed.update(key for key in public_keys if key)
+        if host.changed and not host.lock.locked() and not host.silent:
+            async with self._turn(device, host, roster):
+                pass
 
     def _difference(self, member: Member, host: _Host, wanted: Ensure) -> Ensure | None:
         seen = host.seen.ours if host.seen is not None and host.seen_is_current else None
@@ -234,7 +257,7 @@ class MeshHosts:
         keyed = Ensure()
         keyed.CopyFrom(request)
         keyed.expected[0].wireguard.private_key = host.private_key
-        answer = await self._ask(device, keyed)
+        answer = await self._ask(device, host, keyed)
         if whole is not None:
             host.told = _Told.of(whole)
         elif told is not None:
@@ -246,9 +269,21 @@ class MeshHosts:
         return answer
 
     async def _ask(
-        self, device: str, request: pb.HostNetworkConfigEnsureRequest | pb.HostNetworkConfigQueryRequest
+        self, device: str, host: _Host, request: pb.HostNetworkConfigEnsureRequest | pb.HostNetworkConfigQueryRequest
     ) -> pb.HostNetworkConfigResponse:
-        answer = unpack_response(await self._context.agents().request(device, pack_request(request)))
+        answer = unpack_response(await self._request(device, host, pack_request(request)))
         if not isinstance(answer, pb.HostNetworkConfigResponse):
             raise InvalidMessage("the host answered something else than its interfaces: is its abbotExec an abbot?")
+        return answer
+
+    async def _request(self, device: str, host: _Host, data: bytes, *, container: bool = False) -> bytes:
+        try:
+            answer = await self._context.agents().request(device, data, container=container)
+        except (AgentRefused, AgentUnavailable) as error:
+            host.silent = isinstance(error, AgentUnavailable)
+            if host.private_key:
+                # A command may repeat in its own words what it was told.
+                error.args = (str(error).replace(host.private_key, "***"),)
+            raise
+        host.silent = False
         return answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -27,8 +27,9 @@ from reconciler.desired.mesh.requests import container_config
 from reconciler.ports import Object
 from reconciler.status import Condition
 
-#: How often a device is looked at that has joined or changed lately: its tunnels come up now.
+#: How often a device is looked at that has joined or changed lately, as its tunnels come up now; what lately is.
 _SOON: Final = timedelta(seconds=3)
+_LATELY: Final = timedelta(seconds=30)
 #: What a host's agent may answer instead of an answer: facts about the host, and no reasons to stop the pass.
 _HOST_ERRORS: Final = (AgentRefused, AgentUnavailable, InvalidMessage)
 
@@ -50,11 +51,12 @@ class Subject:
 @dataclass(frozen=True)
 class Outcome:
     """What went wrong in a pass: networks and addresses that were refused, what the host answered instead of an answer,
-    and a condition that says more than that."""
+    and a condition that says more than that. Not `observed`: what the host told before may not be true any more."""
 
     refusals: tuple[Refusal, ...] = ()
     error: EdgefarmError | None = None
     condition: Condition | None = None
+    observed: bool = True
 
     @property
     def good(self) -> bool:
@@ -69,11 +71,15 @@ class Outcome:
 class MeshPass:
     """What the passes of all devices have in common."""
 
-    def __init__(self, context: Context, hosts: MeshHosts, keys: MeshKeys) -> None:
+    def __init__(
+        self, context: Context, hosts: MeshHosts, keys: MeshKeys, wake: Callable[[Iterable[str]], None]
+    ) -> None:
+        """`wake` has other devices looked at, by their names."""
         self._context = context
         self._hosts = hosts
         self._keys = keys
-        self._claims = Claims(context)
+        self._wake = wake
+        self._claims = Claims(context, wake)
         self._status = DeviceStatus(context)
         self._changed_at: dict[str, datetime] = {}
 
@@ -89,7 +95,8 @@ class MeshPass:
         if claim.member is None:
             await self.keep_out(subject, [conditions.accepted(claim.refusals)], roster)
             return roster.configuration.observe_every
-        member, outcome = self._as_known(claim.member, claim.found, roster), Outcome(claim.refusals, error)
+        member = self._as_known(claim.member, claim.found, roster)
+        outcome = Outcome(claim.refusals, error, observed=error is None)
         if member.connected and outcome.good:
             member, outcome = await self._identify(member, outcome, roster)
         member, outcome = await self._settle_key(member, outcome, roster)
@@ -116,9 +123,8 @@ class MeshPass:
         member, partners = roster.get(name), roster.partners(name)
         roster.remove(name)
         keys = {public_key, member.public_key if member is not None else ""}
-        for other in (*roster.gateways, *partners):
-            if other.name != name:
-                await self._hosts.mention(other.name, keys, roster)
+        others = {other.name for other in (*roster.gateways, *partners)} - {name}
+        await self._hosts.mention(sorted(others), keys, roster)
         if dismiss:
             await self._hosts.dismiss(name)
         roster.release(name)
@@ -207,15 +213,13 @@ class MeshPass:
             roster.remove(rival.name)
         roster.put(member)
         if member.gateway and (before is None or before.connected != member.connected):
-            for each in roster.without_failover():
-                await self._hosts.mention(each.name, {member.public_key}, roster)
+            self._wake(each.name for each in roster.without_failover())
         if before is not None and replace(before, connected=member.connected) == member:
             return
         self._changed_at[member.name] = self._context.clock()
         keys = {member.public_key, before.public_key if before is not None else ""}
         concerned = {each.name for each in (*roster.gateways, *partners, *roster.partners(member.name))}
-        for name in sorted(concerned - {member.name}):
-            await self._hosts.mention(name, keys, roster)
+        await self._hosts.mention(sorted(concerned - {member.name}), keys, roster)
 
     async def _look_at_gateways(self, name: str, roster: Roster) -> None:
         """A device that comes up needs to know where gateways hear it."""
@@ -237,7 +241,7 @@ class MeshPass:
     # -- status ------------------------------------------------------------------------------------------------------
 
     async def _tell(self, subject: Subject, member: Member, outcome: Outcome, roster: Roster) -> None:
-        heard = member.connected and not isinstance(outcome.error, AgentUnavailable)
+        heard = member.connected and outcome.observed and not isinstance(outcome.error, AgentUnavailable)
         seen = self._hosts.seen(member.name) if heard else None
         known = [conditions.accepted(outcome.refusals), conditions.agent_connected(connected=member.connected)]
         if member.connected:
@@ -267,13 +271,16 @@ class MeshPass:
         """How old an observation of the device may be."""
         every = roster.configuration.observe_every
         changed = self._changed_at.get(name)
-        return min(_SOON, every) if changed is not None and self._context.clock() - changed < every else every
+        return min(_SOON, every) if changed is not None and self._context.clock() - changed < _LATELY else every
 
     def _next(self, name: str, roster: Roster) -> timedelta:
-        pace, seen_at = self._pace(name, roster), self._hosts.seen_at(name)
-        if seen_at is None or self._hosts.agent(name) is None:
+        """A host that does not answer takes up a worker for as long as it is waited for, so it is asked less often."""
+        if self._hosts.silent(name):
+            return roster.configuration.observe_every
+        pace, asked_at = self._pace(name, roster), self._hosts.asked_at(name)
+        if asked_at is None or self._hosts.agent(name) is None:
             return pace
-        return min(max(seen_at + pace - self._context.clock(), timedelta(seconds=1)), pace)
+        return min(max(asked_at + pace - self._context.clock(), timedelta(seconds=1)), pace)
 
 
 def _still_heard(found: FoundDevice, member: Member) -> str:

@@ -7,11 +7,13 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from edgefarm.addresses import Network
+from edgefarm.api.edge_device import EdgeDevice
 from reconciler.context import Context
 from reconciler.controllers.mesh_devices import FoundDevice, base_member, node_cidrs, pod_cidrs, service_cidrs
 from reconciler.controllers.mesh_hosts import MeshHosts
 from reconciler.controllers.mesh_keys import MeshKeys
 from reconciler.controllers.mesh_roster import Roster
+from reconciler.desired.mesh.claims import Seniority
 from reconciler.desired.mesh.overlaps import Ground, Wanted, pod_networks
 from reconciler.mesh_configuration import MeshConfiguration
 from reconciler.ports import EDGE_DEVICE, NODE, SERVICE_CIDR, Object
@@ -34,12 +36,14 @@ class MeshState:
                 self._roster = await self._build(configuration)
             return self._roster
 
-    async def refresh(self, configuration: MeshConfiguration) -> None:
-        """Look again at the networks of the cluster, and begin anew when they are others now."""
+    async def refresh(self, configuration: MeshConfiguration) -> bool:
+        """Look again at the networks of the cluster, and begin anew when they are others now; whether they are."""
         async with self._building:
             before = self._roster
-            if before is None or before.territory.ground != self._ground(configuration):
-                self._roster = await self._build(configuration)
+            if before is not None and before.territory.ground == self._ground(configuration):
+                return False
+            self._roster = await self._build(configuration)
+            return before is not None
 
     def node(self, name: str) -> Object | None:
         """The Node of that name."""
@@ -63,27 +67,25 @@ class MeshState:
         kept = before.allocations if before is not None and before.allocations.blocks == blocks else None
         roster = Roster(configuration, self._ground(configuration), kept)
         objects = self._context.store(EDGE_DEVICE, namespace=self._context.settings.namespace).list()
-        for found in map(FoundDevice.read, objects):
-            self._enter(roster, found, keyed)
+        devices = [(found, found.device) for found in map(FoundDevice.read, objects) if found.device is not None]
+        # The oldest first, so that nobody loses to one that comes later what others have been told already.
+        for found, device in sorted(devices, key=lambda each: Seniority.of(each[1].meta)):
+            self._enter(roster, found, device, keyed)
         return roster
 
-    def _enter(self, roster: Roster, found: FoundDevice, keyed: Collection[str]) -> None:
-        """Let a device be in the roster as its status tells."""
+    def _enter(self, roster: Roster, found: FoundDevice, device: EdgeDevice, keyed: Collection[str]) -> None:
+        """Let a device be in the roster as its status tells; all older ones are in it."""
         role = found.status.get("role")
-        if found.device is None or not role or found.deleting or not found.device.enabled:
+        if not role or found.deleting or not device.enabled:
             return
-        member = base_member(found.device, role, roster.configuration)
+        member = base_member(device, role, roster.configuration)
         roster.allocations.hold(found.name, member.seniority, found.claimed)
         node = self.node(found.status.get("node") or "")
-        wanted = pod_cidrs(found.device, role, node)
-        extra = found.device.mesh.extra_cidrs
-        granted = roster.territory.claim(Wanted(found.name, member.seniority, wanted, extra))
+        wanted = Wanted(found.name, member.seniority, pod_cidrs(device, role, node), device.mesh.extra_cidrs)
+        granted = roster.territory.claim(wanted)
         addresses, key = roster.allocations.held(found.name), str(found.status.get("publicKey") or "")
-        other = roster.with_key(key)
-        if not addresses.all or (other is not None and other.seniority < member.seniority):
+        if not addresses.all or roster.with_key(key) is not None:
             return
-        if other is not None:
-            roster.remove(other.name)
         entered = replace(
             member,
             addresses=addresses,

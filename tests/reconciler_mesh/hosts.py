@@ -52,6 +52,10 @@ class Host:
     refusal: str = ""
     #: While set, nothing comes back from this host, although its agent is connected.
     silent: bool = False
+    #: While it is not set, requests to this host wait, and then get no answer.
+    patience: asyncio.Event | None = None
+    #: While set, its abbot answers nothing else to whatever it is asked.
+    failure: str = ""
     interfaces: dict[str, pb.HostNetworkInterface] = field(default_factory=dict)
     container_config: pb.ContainerNetworkConfigEnsureRequest | None = None
     ensures: list[pb.HostNetworkConfigEnsureRequest] = field(default_factory=list)
@@ -120,6 +124,9 @@ class Host:
     def answer(self, data: bytes) -> bytes:
         """What `abbot process` would print."""
         request = unpack_request(data)
+        if self.failure:
+            self.queries += isinstance(request, pb.HostNetworkConfigQueryRequest)
+            raise AgentRefused(self.failure, 1)
         if isinstance(request, pb.HostNetworkConfigEnsureRequest):
             self.ensures.append(request)
             return pack_response(self._ensure(request))
@@ -350,7 +357,9 @@ class Hosts:
         try:
             for _ in range(3):
                 await asyncio.sleep(0)
-            if host.silent:
+            if host.patience is not None:
+                await host.patience.wait()
+            if host.silent or host.patience is not None:
                 raise AgentUnavailable(f"the agent of {device} did not answer in time")
             if container and not host.containers:
                 raise AgentUnsupported(f"{device} runs no containers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from ipaddress import ip_address, ip_network
 
 from edgefarm import names
@@ -87,6 +88,23 @@ async def test_of_two_devices_with_one_address_after_a_change_of_leader_the_youn
     await world.start()
     await world.settle(2 * MINUTE)
     keeper, loser = await world.by_age(one, other)
+    assert await ipv4(world, keeper) == address
+    assert await ipv4(world, loser) not in (None, address)
+    assert f"{address}/32" in gateway.peers[keeper.key].allowed_ips
+    assert f"{address}/32" not in gateway.peers[loser.key].allowed_ips
+
+
+async def test_who_loses_an_address_to_an_older_device_gets_another_at_once(world: MeshWorld) -> None:
+    world.configure(observe_every=timedelta(hours=1))
+    gateway, one, other = await join_all(world, 2)
+    keeper, loser = await world.by_age(one, other)
+    address = await ipv4(world, loser)
+    assert address is not None
+    await world.edit(keeper, spec={"network": {"enabled": False}})
+    await world.settle()
+    await claim(world, keeper, address)
+    await world.edit(keeper, spec={"network": {"enabled": True}})
+    await world.settle()
     assert await ipv4(world, keeper) == address
     assert await ipv4(world, loser) not in (None, address)
     assert f"{address}/32" in gateway.peers[keeper.key].allowed_ips

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edgefarm import names
 from edgefarm.vault import Vault
 from reconciler.ports import NODE
@@ -11,7 +13,7 @@ from tests.reconciler_mesh.world import MeshWorld
 MINUTE = 60
 
 
-async def pair(world: MeshWorld, **options: object) -> tuple[Host, Host]:
+async def pair(world: MeshWorld, **options: Any) -> tuple[Host, Host]:
     """A gateway and an edge host whose tunnel is alive."""
     gateway = await world.join("cluster-1", names.ROLE_GATEWAY)
     await world.settle()

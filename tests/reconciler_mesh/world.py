@@ -143,6 +143,7 @@ class MeshWorld:
             settings=read_settings(environ),
             log=_LOG,
             agents=lambda: self.hosts,
+            wake=lambda key: self.queue.add(key),
         )
         self.queue: WorkQueue[Key] = WorkQueue(self.clock.call_later, lambda: 1.0)
         self.manager = Manager(
@@ -176,6 +177,13 @@ class MeshWorld:
             if not self.clock.due_before(until):
                 break
         self.clock.seconds = until
+
+    async def tick(self, seconds: float = 1.0) -> None:
+        """Let `seconds` pass, and begin what is due then; for tests in which something hangs."""
+        until = self.clock.seconds + seconds
+        self.clock.due_before(until)
+        self.clock.seconds = until
+        await asyncio.sleep(0.01)
 
     async def _idle(self) -> None:
         async with asyncio.timeout(60):

@@ -197,6 +197,24 @@ async def test_one_key_is_never_worked_on_twice_at_once_and_different_keys_are(
     assert most == 2
 
 
+async def test_a_controller_with_workers_of_its_own_keeps_no_other_waiting(world: World, controller: Recording) -> None:
+    waiting = Recording("waiting")
+    release = asyncio.Event()
+
+    async def wait(_: Key) -> Result:
+        await release.wait()
+        return Result()
+
+    waiting.act = wait
+    for number in range(5):
+        await world.kube.create(CONFIGMAP, configmap(f"c{number}", g=f"g{number}"))
+    slow = Registration(waiting, [Watch(CONFIGMAP, waiting.map)], workers=3)
+    await world.start(slow, controller.registration(), workers=1)
+    await eventually(lambda: len(controller.passes) == 5 and len(waiting.passes) == 3)
+    release.set()
+    await eventually(lambda: len(waiting.passes) == 5 and world.queue.idle)
+
+
 async def test_draining_lets_a_pass_finish_and_begins_no_other(world: World, controller: Recording) -> None:
     release = asyncio.Event()
 

@@ -121,6 +121,18 @@ async def test_retries_wait_longer_and_longer_until_the_key_succeeds(queue: Work
     assert queue.retry("a") == 0.2
 
 
+async def test_a_lane_does_not_wait_for_the_keys_of_another(queue: WorkQueue[str]) -> None:
+    queue.divide(lambda key: "slow" if key.startswith("slow") else "")
+    for key in ("slow-1", "slow-2", "quick"):
+        queue.add(key)
+    assert queue.depth == 3
+    assert await queue.get() == "quick"
+    assert await queue.get("slow") == "slow-1"
+    queue.add("slow-1")
+    queue.done("slow-1")
+    assert [await queue.get("slow") for _ in range(2)] == ["slow-2", "slow-1"]
+
+
 async def test_a_closed_queue_drops_what_was_delayed(queue: WorkQueue[str], timers: Timers) -> None:
     queue.add_after("a", 10)
     queue.close()
