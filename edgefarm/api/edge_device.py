@@ -320,7 +320,10 @@ STATUS: Final = schema.obj(
                         "relay: through a gateway. direct: through a tunnel between the two. none: not at all.",
                         enum=list(PATHS),
                     ),
-                    "lastHandshake": schema.text("Last handshake of the tunnel between the two.", format="date-time"),
+                    "lastHandshake": schema.text(
+                        "Last handshake of the tunnel between the two. Of one that is alive it may be an hour old.",
+                        format="date-time",
+                    ),
                     "endpoint": schema.text("Where the host hears the peer."),
                     "rtt": schema.text("Round trip through that tunnel, for example 12ms."),
                 },

@@ -189,15 +189,15 @@ def test_an_entry_holds_what_is_known() -> None:
     assert peer_entries([PeerPath("edge-2", "none", seen("edge-2"))], []) == [{"name": "edge-2", "path": "none"}]
 
 
-def test_small_steps_of_time_change_nothing_and_a_new_path_does() -> None:
-    first = seen("edge-2", alive=True, seconds_ago=100, rtt=0.012)
-    before = peer_entries([PeerPath("edge-2", "relay", first)], [])
-    soon = replace(first, handshake=NOW - timedelta(seconds=41), rtt=0.015)
-    later = replace(first, handshake=NOW - timedelta(seconds=40))
-    assert peer_entries([PeerPath("edge-2", "relay", soon)], before) == before
-    assert peer_entries([PeerPath("edge-2", "relay", later)], before) != before
-    moved = peer_entries([PeerPath("edge-2", "direct", soon)], before)
-    assert moved[0]["lastHandshake"] == rfc3339(NOW - timedelta(seconds=41))
+def test_handshakes_change_nothing_for_an_hour_and_a_new_path_tells_the_times_of_all() -> None:
+    first, other = seen("edge-2", alive=True, seconds_ago=3700, rtt=0.012), seen("edge-3", seconds_ago=3700)
+    before = peer_entries([PeerPath("edge-2", "relay", first), PeerPath("edge-3", "relay", other)], [])
+    soon = replace(first, handshake=NOW - timedelta(seconds=101), rtt=0.015)
+    later = replace(first, handshake=NOW - timedelta(seconds=100))
+    assert peer_entries([PeerPath("edge-2", "relay", soon), PeerPath("edge-3", "relay", other)], before) == before
+    assert peer_entries([PeerPath("edge-2", "relay", later), PeerPath("edge-3", "relay", other)], before) != before
+    moved = peer_entries([PeerPath("edge-2", "relay", soon), PeerPath("edge-3", "direct", other)], before)
+    assert moved[0]["lastHandshake"] == rfc3339(NOW - timedelta(seconds=101))
 
 
 def test_a_dead_tunnel_has_no_round_trip() -> None:

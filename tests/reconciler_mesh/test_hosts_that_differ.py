@@ -97,16 +97,16 @@ async def test_a_dead_tunnel_is_told_within_one_look(world: MeshWorld) -> None:
     assert (await world.condition(edge))[0] == "True"
 
 
-async def test_handshakes_alone_change_a_status_once_a_minute_at_most(world: MeshWorld) -> None:
+async def test_handshakes_alone_change_a_status_once_an_hour(world: MeshWorld) -> None:
     _, edge = await pair(world)
     before = (await world.status(edge))["peers"][0]["lastHandshake"]
     writes = world.writes
-    await world.settle(29)
+    await world.settle(50 * MINUTE)
     assert world.writes == writes
-    await world.settle(2 * MINUTE)
+    await world.settle(15 * MINUTE)
     after = (await world.status(edge))["peers"][0]["lastHandshake"]
     assert after > before
-    assert world.writes - writes <= 6
+    assert world.writes - writes == 2
 
 
 async def test_where_one_of_two_gateways_dies_edges_are_reached_through_the_other(world: MeshWorld) -> None:

@@ -15,8 +15,8 @@ from reconciler.timestamps import rfc3339
 
 Path = Literal["relay", "direct", "none"]
 
-#: A handshake is written again when it moved by this, or when the path changed with it.
-_HANDSHAKE_STEP: Final = timedelta(seconds=60)
+#: Live tunnels shake hands every two minutes, each at its own time. That alone is worth a write when it moved by this.
+_HANDSHAKE_STEP: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,14 @@ def path_counts(paths: Iterable[PeerPath]) -> dict[str, int]:
 
 
 def peer_entries(paths: Sequence[PeerPath], before: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """`status.peers`, the first ones by name; `before` is what it was, so that small steps of time change nothing."""
-    old = {entry.get("name"): entry for entry in before}
-    return [_entry(each, old.get(each.name) or {}) for each in paths[:MOST_PEERS]]
+    """`status.peers`, the first ones by name. `before` is what it was, and what it stays while nothing has happened but
+    handshakes; when there is something to write, the times of all of them are written as well."""
+    old = {str(entry.get("name")): entry for entry in before}
+    entries = [_entry(each, old.get(each.name) or {}) for each in paths[:MOST_PEERS]]
+    if all(_says_the_same(entry, old.get(entry["name"]) or {}) for entry in entries):
+        for entry in entries:
+            entry.update(_handshake_of(old.get(entry["name"]) or {}))
+    return entries
 
 
 def _gateways_path(seen: SeenPeer) -> Path:
@@ -73,14 +78,20 @@ def _entry(path: PeerPath, before: Mapping[str, Any]) -> dict[str, Any]:
     seen = path.seen
     entry: dict[str, Any] = {"name": path.name, "path": path.path}
     if seen.handshake is not None:
-        written = before.get("lastHandshake")
-        same = written is not None and before.get("path") == path.path and _is_near(written, seen.handshake)
-        entry["lastHandshake"] = written if same else rfc3339(seen.handshake)
+        entry["lastHandshake"] = rfc3339(seen.handshake)
     if seen.endpoint:
         entry["endpoint"] = seen.endpoint
     round_trip = write_round_trip(seen.rtt, before.get("rtt") or "")
     return entry | ({"rtt": round_trip} if round_trip and seen.alive else {})
 
 
-def _is_near(written: str, handshake: datetime) -> bool:
-    return abs(handshake - datetime.fromisoformat(written)) < _HANDSHAKE_STEP
+def _says_the_same(entry: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether nothing but the time of a handshake has changed, and that not by much."""
+    new, old = entry.get("lastHandshake"), before.get("lastHandshake")
+    if {**entry, "lastHandshake": old} != {**before, "lastHandshake": old} or (new is None) != (old is None):
+        return False
+    return new is None or abs(datetime.fromisoformat(new) - datetime.fromisoformat(old)) < _HANDSHAKE_STEP
+
+
+def _handshake_of(before: Mapping[str, Any]) -> dict[str, Any]:
+    return {"lastHandshake": before["lastHandshake"]} if "lastHandshake" in before else {}
