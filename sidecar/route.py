@@ -213,7 +213,7 @@ def _looked(state: State, event: Looked, now: float, jitter: float, timing: Timi
             state, actions = _at_leaf(state, event, began, now, timing)
         case Place.HUB:
             state, actions = _at_hub(state, event, began, now, timing)
-    return replace(state, look_at=now + _wait(state, now, jitter, timing)), actions
+    return replace(state, look_at=now + _wait(state, began, now, jitter, timing)), actions
 
 
 def _first(state: State, event: Looked) -> _Step:
@@ -251,11 +251,12 @@ def _take(state: State, place: Place, reason: str) -> _Step:
     return taken, (Take(place, reason),)
 
 
-def _wait(state: State, now: float, jitter: float, timing: Timing) -> float:
-    """Seconds until the next look."""
+def _wait(state: State, began: float, now: float, jitter: float, timing: Timing) -> float:
+    """Seconds until the next look; the last one began at `began`."""
     if state.place is Place.LEAF:
         in_doubt = state.troubled or (state.failing_since is not None and now - state.failing_since < timing.patience)
-        return timing.retry if in_doubt else timing.watch
+        # A look that waited for long has waited for the next one, too: the hub must not come later for that.
+        return max(0.0, began + timing.retry - now) if in_doubt else timing.watch
     if state.working_since is not None:
         return min(timing.watch, timing.steady / 4)
     expected = state.seen_at is not None and now - state.seen_at < timing.remember

@@ -24,6 +24,9 @@ from sidecar.route import Answer, Look, Looked, Place, Reach
 
 #: Seconds for a connection with INFO and TLS. The leaf is on our own node; the hub may be behind a bad line.
 TIMEOUTS: Final = {Place.LEAF: 1.0, Place.HUB: 2.5}
+#: The same for a leaf that has answered before: its node may be busy. Clients wait for two seconds, and the relay must
+#: be done before; a leaf that refuses does so at once, so that nobody goes to the hub any later for this.
+KNOWN_LEAF: Final = 1.7
 _CHUNK: Final = 1 << 16
 
 
@@ -89,11 +92,13 @@ class Dialler:
         self._tls_first: set[str] = set()
         #: Those that spoke first when they were heard last: one that is silent for once is just busy.
         self._spoke_first: set[str] = set()
+        #: Those that have answered at all.
+        self._known: set[str] = set()
 
     def dial(self, url: str, upstream: Upstream, timeout: float | None = None) -> Dialled:
         """Connect to one server, within `timeout` seconds if that is given; DialError when that fails or is not to be
         trusted."""
-        timeout = timeout or TIMEOUTS[upstream.place]
+        timeout = timeout or self._patience(url, upstream.place)
         deadline = time.monotonic() + timeout
         try:
             scheme = _scheme(url)
@@ -153,7 +158,11 @@ class Dialler:
             elif scheme == "tls" and info is None and isinstance(error, TimeoutError):
                 self._doubt(url)
             raise
+        self._known.add(url)
         return Dialled(connection, info, rest)
+
+    def _patience(self, url: str, place: Place) -> float:
+        return KNOWN_LEAF if place is Place.LEAF and url in self._known else TIMEOUTS[place]
 
     def _doubt(self, url: str) -> None:
         """Silence may mean that the server waits for a handshake: then the next attempt is the other way round."""

@@ -17,7 +17,7 @@ import pytest
 from localcluster.process import free_port
 from localcluster.stack import Authority
 from sidecar.route import Look, Place, Reach
-from sidecar.upstream import TIMEOUTS, Dialler, Trouble, Upstream
+from sidecar.upstream import KNOWN_LEAF, TIMEOUTS, Connected, Dialler, Trouble, Upstream
 from tests.sidecar.relaykit import RawClient, RunningRelay, Server, within
 from tests.sidecar.values import held
 
@@ -280,6 +280,39 @@ def test_from_the_hub_a_leaf_on_a_busy_node_is_waited_for_longer(current: Place 
         looked = Dialler().look(Look(current, login=False), leaf, hub, held())
         answering.join()
     assert looked.leaf.reach is reach
+
+
+def test_a_leaf_that_answered_before_is_waited_for_as_long_as_clients_wait() -> None:
+    accepted: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as opened:
+
+        def answer() -> None:
+            accepted[-1].sendall(b'INFO {"server_name": "busy"}\r\n')
+
+        url = f"nats://127.0.0.1:{listener.getsockname()[1]}"
+        relay = RunningRelay.start(Upstream(Place.LEAF, (url,), None))
+        for delay in (0.0, (TIMEOUTS[Place.LEAF] + KNOWN_LEAF) / 2):
+            client = opened.enter_context(RawClient(relay.port))
+            accepted.append(opened.enter_context(listener.accept()[0]))
+            answering = threading.Timer(delay, answer)
+            answering.start()
+            assert client.info()["server_name"] == "busy"
+            answering.join()
+            assert isinstance(relay.reports.get(timeout=5), Connected)
+
+
+def test_a_leaf_that_refuses_is_reported_at_once_also_when_it_answered_before(server: Server) -> None:
+    relay = RunningRelay.start(server.upstream(place=Place.LEAF))
+    with RawClient(relay.port) as client:
+        client.info()
+    assert isinstance(relay.reports.get(timeout=5), Connected)
+    server.stop()
+    with RawClient(relay.port) as client:
+        assert client.line() == ""
+    told = [relay.reports.get(timeout=5) for _ in range(3)]
+    refusals = [report for report in told if isinstance(report, Trouble) and report.problem is not None]
+    assert len(refusals) >= 2, "a dial that waits would have been the only one"
+    assert all("refuses the connection" in str(report.problem) for report in refusals)
 
 
 def test_a_server_with_a_certificate_of_another_authority_is_refused_with_a_sentence(
