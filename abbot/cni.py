@@ -97,7 +97,7 @@ def main() -> int:
         config = _read_config()
         version = _version(config)
         _check_members(config)
-        answer = _answer(_call(os.environ, config))
+        answer = _answered(_call(os.environ, config))
     except CniError as error:
         answer = {"cniVersion": version, "code": error.code, "msg": str(error), "details": error.details}
         _write(answer)
@@ -105,6 +105,16 @@ def main() -> int:
     if answer is not None:
         _write(answer)
     return 0
+
+
+def _answered(request: Call) -> Mapping[str, Any] | None:
+    try:
+        return _answer(request)
+    except CniError:
+        raise
+    except Exception as error:
+        # Boundary of this process: a runtime reads JSON, and nothing from a traceback.
+        raise CniError(_FAILED, "abbot-cni cannot work with this call", f"{type(error).__name__}: {error}") from error
 
 
 def _answer(request: Call) -> Mapping[str, Any] | None:

@@ -45,6 +45,8 @@ _STDIN_TIMEOUT: Final = 30.0
 #: base64 has 4 characters for 3 bytes; the rest is for line ends.
 _MAX_INPUT: Final = MAX_FRAME // 3 * 4 + MAX_FRAME // 16
 _CHUNK: Final = 1 << 16
+#: Not sys.stdin: there is none where the caller has closed it.
+_STDIN: Final = 0
 _MAX_UINT32: Final = 2**32 - 1
 _MAX_DIGITS: Final = len(str(_MAX_UINT32))
 
@@ -141,13 +143,15 @@ def _varint(value: int) -> bytes:
 def _read_stdin() -> bytes:
     """All of stdin, within time and size limits."""
     deadline = time.monotonic() + _STDIN_TIMEOUT
-    descriptor = sys.stdin.fileno()
     data = bytearray()
     while True:
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        try:
+            ready, _, _ = select.select([_STDIN], [], [], max(0.0, deadline - time.monotonic()))
+            chunk = os.read(_STDIN, _CHUNK) if ready else b""
+        except OSError as error:
+            raise SettingsError([f"stdin cannot be read: {error.strerror}"]) from None
         if not ready:
             raise SettingsError([f"stdin did not end within {_STDIN_TIMEOUT:g} s: write a base64 Request and close it"])
-        chunk = os.read(descriptor, _CHUNK)
         if not chunk:
             return bytes(data)
         data += chunk

@@ -33,6 +33,8 @@ _LONGEST_ALIAS: Final = 255
 _LINK_LOCAL: Final = IPv6Network("fe80::/10")
 _LOG_LEVELS: Final = frozenset({"", "silent", "error", "warning", "info", "debug", "verbose"})
 _MULTICAST_BIT: Final = 1
+#: They are made one after the other, while nothing else is done for the host.
+_MOST_INTERFACES: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,15 @@ def check_request(provider: str, interfaces: Sequence[pb.HostNetworkInterface]) 
     """The interfaces that a provider asks for."""
     if not provider:
         raise InvalidMessage("the request names no provider: say who manages the interfaces")
-    names = [interface.metadata.name for interface in interfaces]
-    for name in names:
+    names: set[str] = set()
+    for interface in interfaces:
+        name = interface.metadata.name
         _check_name(name)
-        if names.count(name) > 1:
+        if name in names:
             raise InvalidMessage(f"interface {name} is listed twice")
+        names.add(name)
+    if len(names) > _MOST_INTERFACES:
+        raise InvalidMessage(f"the request lists {len(names)} interfaces: {_MOST_INTERFACES} is the most")
     return tuple(_interface(provider, interface) for interface in interfaces)
 
 

@@ -259,6 +259,17 @@ def test_a_wrong_environment_is_told_as_the_specification_says(
     assert answer["msg"].startswith(message)
 
 
+@needs_root_network
+def test_whatever_a_runtime_sends_it_is_answered_in_json(runtime: Runtime, host: Host) -> None:
+    configure(runtime)
+    pod = host.pod("pod")
+    runtime.add("c1", pod)
+    runtime.results["c1"] = {"interfaces": [], "ips": [{"address": "10.77.1.2/24", "interface": []}]}
+    outcome = runtime.check("c1", pod)
+    assert outcome.status == 1
+    assert (outcome.answer["code"], outcome.answer["msg"]) == (100, "abbot-cni cannot work with this call")
+
+
 def test_the_plugin_imports_nothing_heavy() -> None:
     heavy = ["asyncio", "cryptography", "grpc", "prometheus_client", "pyroute2", "structlog", "yaml"]
     script = f"import sys, abbot.cni; print([name for name in {heavy} if name in sys.modules])"

@@ -245,3 +245,10 @@ def test_it_is_a_cni_plugin_as_well() -> None:
     done = process("cni", stdin=b'{"cniVersion": "1.0.0"}', environ={"CNI_COMMAND": "VERSION"})
     assert done.returncode == 0
     assert b"supportedVersions" in done.stdout
+
+
+def test_a_caller_that_has_closed_stdin_is_told_so(work: Path) -> None:
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "abbot", "process"]
+    environ = os.environ | {"ABBOT_SOCKET": str(work / "s")}
+    done = subprocess.run(command, env=environ, capture_output=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (2, b"stdin cannot be read: Bad file descriptor\n")
