@@ -32,9 +32,13 @@ class Worker:
 
     async def run(self, do: Callable[[], T]) -> T:
         """The result of `do()`. Who is cancelled while the job waits takes it back; one that has begun is finished."""
+        return await asyncio.wrap_future(self.submit(do))
+
+    def submit(self, do: Callable[[], T]) -> Future[T]:
+        """What will be the result of `do()`, for who is no coroutine."""
         future: Future[T] = Future()
         self._jobs.put(_Job(do, future))
-        return await asyncio.wrap_future(future)
+        return future
 
     def _work(self) -> None:
         while True:

@@ -87,8 +87,8 @@ class Peers:
         managed.alive, managed.rtts, managed.carrying = alive, rtts, carrying
 
     def set_endpoint(self, managed: Managed, public_key: str, endpoint: str) -> None:
-        """Try to reach a peer here; nothing happens when the name has no address, or the peer is not known."""
-        address = self._resolver.resolve(normal_endpoint(endpoint))
+        """Try to reach a peer here; nothing happens when the name's address, or the peer, is not known."""
+        address = self._resolver.known(normal_endpoint(endpoint))
         if address and public_key in managed.tunnel.peers:
             self._configure(managed.spec.name, (PeerChange(public_key, endpoint=address),))
 
@@ -108,10 +108,6 @@ class Peers:
             probe_address=probe_address(driver.public_key),
             peers=tuple(_peer_state(peer, managed.seen) for peer in driver.peers.values()),
         )
-
-    def close(self) -> None:
-        """Look up no names any more."""
-        self._resolver.close()
 
     def _configure(self, name: str, peers: tuple[PeerChange, ...]) -> None:
         if peers:

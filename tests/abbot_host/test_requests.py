@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,7 +106,8 @@ def test_what_is_right_is_put_into_normal_form_and_survives_the_disk() -> None:
     assert (driver.peers[FAR.public].allowed, driver.peers[FAR.public].endpoint) == (("10.0.0.0/8",), "host.example:7")
     assert bridge_spec.hardware_address == "02:00:00:00:00:0a"
     assert getattr(bridge_spec.driver, "ports", None) == PortSettings(hairpin=True)
-    for spec in (tunnel_spec, bridge_spec):
+    with_key = replace(tunnel_spec, driver=replace(driver, public_key=OWN.public))  # as one is stored
+    for spec in (with_key, bridge_spec):
         assert _stored(spec) == spec
         assert SECRET not in repr(spec)
 
@@ -144,11 +148,48 @@ def test_what_is_no_endpoint_is_refused(text: str) -> None:
 
 
 def test_names_are_looked_up_and_those_without_an_address_are_none() -> None:
-    resolver = Resolver()
+    resolver = Resolver(10.0)
     assert resolver.resolve("[2001:db8::1]:5") == "[2001:db8::1]:5"
     assert resolver.resolve("localhost:5") in ("127.0.0.1:5", "[::1]:5")
+    assert resolver.known("localhost:6") in ("127.0.0.1:6", "[::1]:6")
     assert resolver.resolve("nowhere.invalid:5") == ""
-    resolver.close()
+
+
+def test_names_that_nobody_answers_for_hold_up_one_caller_and_are_known_as_soon_as_they_are_found() -> None:
+    answers, asked = threading.Event(), []
+
+    def look_up(host: str) -> str:
+        asked.append(host)
+        answers.wait(20)
+        return "192.0.2.1"
+
+    resolver = Resolver(0.01, look_up=look_up, clock=lambda: 7.0)
+    assert [resolver.resolve(f"host{number}:5") for number in range(100)] == [""] * 100
+    assert resolver.known("host0:5") == ""
+    answers.set()
+    deadline = time.monotonic() + 20
+    while not resolver.known("host99:5"):
+        assert time.monotonic() < deadline
+    assert resolver.known("host0:6") == "192.0.2.1:6"
+    assert asked == [f"host{number}" for number in range(100)]
+
+
+def test_an_address_is_looked_up_anew_in_time_and_kept_while_there_is_no_other() -> None:
+    now, found = [0.0], ["192.0.2.1"]
+    resolver = Resolver(10.0, look_up=lambda _: found[0], clock=lambda: now[0])
+    assert resolver.resolve("host:5") == "192.0.2.1:5"
+    for address, expected in (("192.0.2.2", "192.0.2.2:5"), ("", "192.0.2.2:5")):
+        found[0] = address
+        now[0] += 60.0
+        assert resolver.resolve("host:5") != ""
+        deadline = time.monotonic() + 20
+        while resolver.known("host:5") != expected:
+            assert time.monotonic() < deadline
+
+
+def test_more_interfaces_than_a_host_can_have_are_refused_at_once() -> None:
+    with pytest.raises(InvalidMessage, match="the request lists 100000 interfaces: 1000 is the most"):
+        check_request("p", [bridge(f"br{number}") for number in range(100_000)])
 
 
 def _stored(spec: InterfaceSpec) -> InterfaceSpec:
