@@ -177,9 +177,10 @@ def _alone(data_dir: Path) -> Iterator[None]:
     data_dir.chmod(_DATA_MODE)
     descriptor = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError([f"dataDir: another abbot daemon uses {data_dir}: end it first"]) from None
         yield
-    except BlockingIOError:
-        raise SettingsError([f"dataDir: another abbot daemon uses {data_dir}: end it first"]) from None
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +19,9 @@ def ensure_forwarding(sysctls: Path = _SYSCTLS) -> None:
     """Write what is not as it should be; NetworkFailed when the kernel's settings cannot be written."""
     try:
         for accept in sorted((sysctls / "ipv6/conf").glob("*/accept_ra")):
-            if accept.read_text().strip() == _ON:
-                accept.write_text(_ACCEPT_ALWAYS)
+            with contextlib.suppress(FileNotFoundError):  # its interface has gone meanwhile
+                if accept.read_text().strip() == _ON:
+                    accept.write_text(_ACCEPT_ALWAYS)
         for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             switch = sysctls / name
             # No IPv6 in this kernel: nothing to forward.

@@ -44,14 +44,14 @@ class EchoSocket:
 
     def __init__(self, interface: str, index: int, address: str, identifier: int) -> None:
         """`address` is our link-local one on `interface`, which has `index`; OSError while there is no such thing."""
-        self.index = index
+        self.place = (index, address)
         self._identifier = identifier
         self._socket = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
             self._socket.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, _only(_ECHO_REQUEST, _ECHO_REPLY))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-            self._socket.bind((address, 0, 0, self.index))
+            self._socket.bind((address, 0, 0, self.place[0]))
         except OSError:
             self._socket.close()
             raise
@@ -63,7 +63,7 @@ class EchoSocket:
     def send(self, address: str, sequence: int, *, hears: bool) -> None:
         """Send a probe, which says whether we hear the peer; OSError when it cannot leave."""
         packet = _ECHO.pack(_ECHO_REQUEST, 0, 0, self._identifier, sequence) + (_HEARS if hears else _HEARS_NOT)
-        self._socket.sendto(packet, (address, 0, 0, self.index))
+        self._socket.sendto(packet, (address, 0, 0, self.place[0]))
 
     def receive(self) -> Answered | Told | None:
         """What came in; None for echoes of others. BlockingIOError: no more."""

@@ -106,7 +106,8 @@ def observe(path: Path, seen: Observation, now: float) -> Path:
     """The path after a new look at WireGuard."""
     if seen == path.seen:
         return path
-    since = now if seen.handshake > path.seen.handshake else path.since
+    # Another time, not a later one: the clock may have been set back.
+    since = now if seen.handshake not in (0, path.seen.handshake) else path.since
     turn = path.turn if seen.options == path.seen.options else -1
     return replace(path, seen=seen, since=since, turn=turn)
 

@@ -133,7 +133,7 @@ class TunnelWatch:
     def _open(self, tunnel: Tunnel) -> None:
         try:
             index = socket.if_nametoindex(tunnel.interface)
-            if self._socket is not None and self._socket.index == index:
+            if self._socket is not None and self._socket.place == (index, tunnel.probe_address):
                 return
             self.close()
             self._socket = EchoSocket(tunnel.interface, index, tunnel.probe_address, self._identifier)

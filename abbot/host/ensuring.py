@@ -138,7 +138,7 @@ class Ensuring:
     def _take(self, done: Transaction, step: Step) -> Managed:
         """Make one interface what it shall be; what is known of it then."""
         before = step.before
-        if before is not None and step.peers_only:
+        if before is not None and step.peers_only and self._realiser.find(before.spec) is not None:
             carrying = self._peers.change(done, before, step.spec)
             return replace(before, spec=step.spec, carrying=carrying)
         alive = before.alive if before else frozenset()

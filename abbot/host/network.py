@@ -147,14 +147,16 @@ class HostNetwork:
         except NetworkFailed as error:
             self._log.warning("cannot remove routing rules", reason=str(error))
         self._realiser.devices.close()
-        self._peers.close()
         self._realiser.netlink.close()
 
     # ---- paths
 
     def tunnels(self) -> tuple[Tunnel, ...]:
-        """All tunnels with their peers as they are now."""
-        return tuple(self._peers.tunnel(managed) for managed in self._managed.values() if managed.spec.wireguard)
+        """All tunnels with their peers as they are now; one whose process has died is made again first."""
+        tunnels = [managed for managed in self._managed.values() if managed.spec.wireguard]
+        for managed in tunnels:
+            self._revive(managed)
+        return tuple(map(self._peers.tunnel, tunnels))
 
     def set_alive(self, interface: str, alive: frozenset[str], rtts: Mapping[str, float]) -> None:
         """Let the peers with these public keys carry what they list; `rtts` are seconds by public key."""
@@ -205,6 +207,17 @@ class HostNetwork:
             managed.carrying = wanted_carrying(driver, managed.alive)
             device = self._peers.device(driver, key, managed.carrying, driver)
         self._realiser.apply(spec, link, device)
+
+    def _revive(self, managed: Managed) -> None:
+        """Not only at the next `repair`: meanwhile all its traffic is lost. What fails now is tried again then."""
+        devices, name = self._realiser.devices, managed.spec.name
+        if not devices.in_userspace(name) or devices.alive(name):
+            return
+        self._log.warning("the WireGuard process has ended", interface=name)
+        try:
+            self._mend(managed)
+        except NetworkFailed as error:
+            self._log.warning("cannot make the interface again", interface=name, reason=str(error))
 
     # ---- answering
 

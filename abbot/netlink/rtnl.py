@@ -47,6 +47,12 @@ _PORT_ATTRIBUTES: Final = {
     "proxy_arp": "PROXYARP",
     "proxy_arp_wifi": "PROXYARP_WIFI",
 }
+#: What the kernel's words do not say.
+_ADVICE: Final = {
+    errno.EACCES: " (is IPv6 switched off? see the sysctl net.ipv6.conf.default.disable_ipv6)",
+    errno.EEXIST: " (somebody else has made the same: remove that, or ask for another)",
+    errno.EPERM: " (abbot must run as root, or with CAP_NET_ADMIN)",
+}
 #: What the kernel says of a thing that is not there (any more).
 ABSENT: Final = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO})
 
@@ -223,9 +229,13 @@ def _asking(what: str, but: frozenset[int] = frozenset()) -> Iterator[None]:
         yield
     except NetlinkError as error:
         if error.code not in but:
-            raise KernelRefused(f"cannot {what}: {os.strerror(error.code)}", error.code) from error
+            raise KernelRefused(f"cannot {what}: {_words(error.code)}", error.code) from error
     except OSError as error:
         raise KernelRefused(f"cannot {what}: {error.strerror or error}", error.errno or 0) from error
+
+
+def _words(code: int) -> str:
+    return f"{os.strerror(code)}{_ADVICE.get(code, '')}"
 
 
 def _link(message: Any) -> Link:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -68,19 +67,3 @@ class DeviceChange:
 
     def __bool__(self) -> bool:
         return self != DeviceChange()
-
-
-class Backend(Protocol):
-    """Makes devices and speaks to them; every method raises NetworkFailed, which names the interface."""
-
-    def create(self, name: str) -> None:
-        """Make a device without configuration; its link is down."""
-
-    def delete(self, name: str) -> None:
-        """Remove a device; no error when it is gone."""
-
-    def get(self, name: str) -> Device:
-        """The device as it is now, with its private key."""
-
-    def change(self, name: str, change: DeviceChange) -> None:
-        """Change a device; after an error a part of it may be done."""

@@ -11,7 +11,7 @@ KIND = "wireguard"
 
 
 class Kernel:
-    """The devices that the kernel serves (a `Backend`)."""
+    """The devices that the kernel serves."""
 
     def __init__(self, rtnl: Rtnl) -> None:
         self._rtnl = rtnl

@@ -43,7 +43,7 @@ class _Served:
 
 
 class Userspace:
-    """The devices that are served by processes of ours (a `Backend`)."""
+    """The devices that are served by processes of ours."""
 
     def __init__(self, program: str, log: BoundLogger) -> None:
         self._program = program
@@ -142,7 +142,10 @@ class Userspace:
                 preexec_fn=_end_with_parent,
             )
         except OSError as error:
-            raise NetworkFailed(f"interface {name}: cannot start {self._program}: {error.strerror}") from error
+            raise NetworkFailed(
+                f"interface {name}: cannot start {self._program}: {error.strerror}; install it (Debian: wireguard-go),"
+                " or set wireguard.program"
+            ) from error
         said: collections.deque[str] = collections.deque(maxlen=1)
         assert process.stdout is not None
         reader = threading.Thread(target=self._read, args=(name, process.stdout, said), daemon=True)

@@ -271,8 +271,9 @@ def test_an_endpoint_that_roamed_is_given_up_after_its_time_when_the_peer_is_dea
     assert endpoint == THREE[0]
 
 
-def test_a_new_handshake_prolongs_the_time_of_an_endpoint() -> None:
-    peer = Peer(options=THREE)
+@pytest.mark.parametrize("before", [0.0, 1000.0])
+def test_a_new_handshake_prolongs_the_time_of_an_endpoint_also_when_the_clock_was_set_back(before: float) -> None:
+    peer = Peer(options=THREE, handshake=before)
     peer.run(8)
     peer.handshake = 100.0
     peer.run(9)
