@@ -48,8 +48,13 @@ class Maker:
                 self.log.info("the container gets new addresses", container=draft.container_id, why=str(error))
         return self._add(replace(draft, chain=chains[-1]))
 
-    def take_down(self, record: Record, path: str = "") -> None:
-        """Remove a container's network, wherever its making or removal was interrupted; its record stays.
+    def take_down(self, record: Record) -> None:
+        """Remove a container's network; its record stays, and says that there is none."""
+        self.remove(record)
+        self.records.store(replace(record, result=None))
+
+    def remove(self, record: Record, path: str = "") -> None:
+        """Remove a container's network, wherever its making or removal was interrupted; needs no room on the disk.
 
         `path` is another path of its namespace. NetworkFailed when a plugin cannot remove its part.
         """
@@ -57,7 +62,6 @@ class Maker:
         self.plugins.delete(record.chain, _attachment(record, namespace), record.result)
         if namespace is None and record.result is not None:
             _remove_host_ends(record.result)
-        self.records.store(replace(record, result=None))
 
     def forget(self, record: Record) -> None:
         """The container has no network any more: its record goes, and with the last one the bridge."""
@@ -83,14 +87,14 @@ class Maker:
         self.records.store(record)
         try:
             result = self.plugins.add(record.chain, attachment)
+            made = replace(record, result=result, addresses=tuple(ip["address"] for ip in result.get("ips", ())))
+            self.records.store(made)
         except NetworkFailed as error:
             try:
                 self.plugins.delete(record.chain, attachment, None)
             except NetworkFailed as leftover:
                 raise LeftBehind(f"{error}; and what was made cannot be removed: {leftover}") from error
             raise
-        made = replace(record, result=result, addresses=tuple(ip["address"] for ip in result.get("ips", ())))
-        self.records.store(made)
         return made
 
 

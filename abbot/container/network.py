@@ -69,8 +69,12 @@ class ContainerNetwork:
         config = network_config(request)
         self._conflist(config)
         self._masquerade(config)
+        try:
+            self._records.store_config(config)
+        except NetworkFailed:
+            self._masquerade(self._config)
+            raise
         before, self._config = self._config, config
-        self._records.store_config(config)
         if config.subnets and config.subnets != before.subnets:
             self._move(before, config)
         return pb.ContainerNetworkStatusListResponse(
@@ -114,7 +118,7 @@ class ContainerNetwork:
         """Remove a container's network; nothing is done for one that has none. Its namespace may be gone."""
         known = self._records.get(container_id(request))
         if known is not None:
-            self._maker.take_down(known, namespace_path(request))
+            self._maker.remove(known, namespace_path(request))
             self._maker.forget(known)
 
     def query(self, request: pb.ContainerNetworkQueryRequest) -> pb.ContainerNetworkStatusResponse:

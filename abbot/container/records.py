@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import ipaddress
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any, Final, Protocol
 from abbot.container.plugins import Result
 from abbot.container.requests import Arguments, Dns, NetworkConfig
 from abbot.container.template import Plugin
+from abbot.files import write_atomically
+from edgefarm.errors import NetworkFailed
 
 _VERSION: Final = 1
 _ENDING: Final = ".json"
@@ -46,7 +47,7 @@ class Record:
 
 
 class Records:
-    """The records and the configuration below the daemon's data folder."""
+    """The records and the configuration below the daemon's data folder; NetworkFailed when the disk refuses."""
 
     def __init__(self, data_dir: Path, log: Log) -> None:
         self._folder = data_dir / "containers"
@@ -61,10 +62,13 @@ class Records:
             return NetworkConfig()
         try:
             dns = Dns(**{name: tuple(words) for name, words in state["dns"].items()})
-            return NetworkConfig(ipv4=state["ipv4"], ipv6=state["ipv6"], dns=dns)
-        except (KeyError, TypeError, AttributeError):
+            config = NetworkConfig(ipv4=state["ipv4"], ipv6=state["ipv6"], dns=dns)
+            for subnet in config.subnets:
+                ipaddress.ip_network(_text(subnet))
+        except (KeyError, TypeError, ValueError, AttributeError):
             self._set_aside(self._config)
             return NetworkConfig()
+        return config
 
     def store_config(self, config: NetworkConfig) -> None:
         self._write(self._config, asdict(config))
@@ -96,15 +100,17 @@ class Records:
         if not state:
             return None
         try:
-            return Record(
-                **{
-                    **{name: value for name, value in state.items() if name != "version"},
-                    "arguments": Arguments(**state["arguments"]),
-                    "chain": tuple(state["chain"]),
-                    "addresses": tuple(state["addresses"]),
-                }
+            return _checked(
+                Record(
+                    **{
+                        **{name: value for name, value in state.items() if name != "version"},
+                        "arguments": Arguments(**state["arguments"]),
+                        "chain": tuple(state["chain"]),
+                        "addresses": tuple(state["addresses"]),
+                    }
+                )
             )
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             self._set_aside(path)
             return None
 
@@ -114,8 +120,10 @@ class Records:
             state = json.loads(path.read_bytes())
         except FileNotFoundError:
             return {}
-        except ValueError:
+        except (ValueError, RecursionError, IsADirectoryError):
             state = None
+        except OSError as error:
+            raise NetworkFailed(f"{path} cannot be read: {error.strerror or error}") from error
         if not isinstance(state, dict) or state.get("version") != _VERSION:
             self._set_aside(path)
             return {}
@@ -123,21 +131,35 @@ class Records:
 
     def _set_aside(self, path: Path) -> None:
         """Keep a file that we cannot read for whoever looks into it, and go on without it."""
-        with contextlib.suppress(FileNotFoundError):
-            aside = path.with_name(f"{path.name}.damaged")
+        aside = path.with_name(f"{path.name}.damaged")
+        try:
             path.replace(aside)
-            self._log.warning("a damaged file was set aside", file=str(path), kept=str(aside))
+        except OSError as error:
+            raise NetworkFailed(f"{path} is damaged and cannot be set aside: {error.strerror}") from error
+        self._log.warning("a damaged file was set aside", file=str(path), kept=str(aside))
 
     def _write(self, path: Path, state: Mapping[str, Any]) -> None:
-        new = path.with_name(f"{path.name}.new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w") as file:
-            json.dump({"version": _VERSION, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            write_atomically(path, json.dumps({"version": _VERSION, **state}).encode())
+        except OSError as error:
+            raise NetworkFailed(f"{path} cannot be stored: {error.strerror or error}") from error
+
+
+def _checked(record: Record) -> Record:
+    """The record; TypeError or ValueError when something in it is not what we write there."""
+    for text in (record.container_id, record.netns, record.identity, record.interface):
+        _text(text)
+    for one in (record.arguments.runtime, record.arguments.cni, *record.chain, record.result or {}):
+        if not isinstance(one, dict):
+            raise TypeError("an object is something else")
+    for plugin in record.chain:
+        _text(plugin["type"])
+    for address in record.addresses:
+        ipaddress.ip_interface(_text(address))
+    return record
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is something else")
+    return value

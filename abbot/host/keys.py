@@ -15,7 +15,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from abbot.carrying import key_bytes
-from abbot.host.files import sync_folder, write_atomically
+from abbot.files import sync_folder, write_atomically
 from edgefarm.errors import InvalidMessage
 
 _ENDING: Final = ".key"

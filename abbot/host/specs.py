@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cached_property
-from typing import Any, Final, TypeAlias
+from ipaddress import ip_interface
+from typing import Any, Final, TypeAlias, TypeVar
 
-from abbot.carrying import Carrier, probe_address
+from abbot.carrying import Carrier, key_bytes, probe_address
 from abbot.netlink.values import MAIN_TABLE, PortSettings
 
 #: WireGuard's own: what is left of 1500 bytes below IPv6 and its header.
@@ -56,7 +57,7 @@ class PeerSpec:
     def decoded(cls, value: Any) -> PeerSpec:
         """From JSON; ValueError or TypeError when it is something else."""
         public_key, preshared_key, endpoint, candidates, keepalive, allowed, always = value
-        return cls(public_key, preshared_key, endpoint, tuple(candidates), keepalive, tuple(allowed), always)
+        return _checked(cls(public_key, preshared_key, endpoint, tuple(candidates), keepalive, tuple(allowed), always))
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class WireguardSpec:
 
 
 DriverSpec: TypeAlias = BridgeSpec | WireguardSpec
+Stored = TypeVar("Stored", bound="PeerSpec | BridgeSpec | WireguardSpec | InterfaceSpec | PortSettings")
 
 
 @dataclass(frozen=True)
@@ -129,20 +131,45 @@ def encode(spec: InterfaceSpec) -> str:
 
 
 def decode(value: Any) -> InterfaceSpec:
-    """From JSON; ValueError, TypeError or KeyError when it is something else."""
+    """From JSON; ValueError, TypeError, KeyError or InvalidMessage when it is something else than `encode` writes."""
     driver: DriverSpec
     if "bridge" in value:
         ports = value["bridge"]["ports"]
-        driver = BridgeSpec(**{**value["bridge"], "ports": PortSettings(**ports) if ports else None})
+        driver = BridgeSpec(**{**value["bridge"], "ports": _checked(PortSettings(**ports)) if ports else None})
     else:
         peers = [PeerSpec.decoded(peer) for peer in value["peers"]]
         driver = WireguardSpec(**value["wireguard"], peers={peer.public_key: peer for peer in peers})
-    return InterfaceSpec(
-        name=value["name"],
-        provider=value["provider"],
-        driver=driver,
-        mtu=value["mtu"],
-        hardware_address=value["hardwareAddress"],
-        addresses=tuple(value["addresses"]),
-        delete_on_exit=value["deleteOnExit"],
+    _checked(driver)
+    return _checked(
+        InterfaceSpec(
+            name=value["name"],
+            provider=value["provider"],
+            driver=driver,
+            mtu=value["mtu"],
+            hardware_address=value["hardwareAddress"],
+            addresses=tuple(value["addresses"]),
+            delete_on_exit=value["deleteOnExit"],
+        )
     )
+
+
+def _checked(spec: Stored) -> Stored:
+    """The same; TypeError, ValueError or InvalidMessage when a field holds what it never can."""
+    for one in fields(spec):
+        value = getattr(spec, one.name)
+        if one.name == "public_key":
+            key_bytes(value)
+        elif one.name in ("addresses", "allowed"):
+            for text in value:
+                ip_interface(text if isinstance(text, str) else "")
+        elif one.name == "candidates":
+            if not all(isinstance(text, str) for text in value):
+                raise TypeError("a candidate is no text")
+        elif one.name not in ("driver", "peers", "ports") and not isinstance(value, _kind(one)):
+            raise TypeError(f"{one.name} is a {type(value).__name__}")
+    return spec
+
+
+def _kind(one: Field[Any]) -> type:
+    """The type of a field of simple values, which is that of its default; those without one are texts."""
+    return str if one.default is MISSING else type(one.default)

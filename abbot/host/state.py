@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Final
 
 from structlog.stdlib import BoundLogger
 
-from abbot.host.files import write_atomically
+from abbot.files import write_atomically
 from abbot.host.specs import InterfaceSpec, decode, encode
+from edgefarm.errors import InvalidMessage
 
 _FILE: Final = "state.json"
 _ASIDE: Final = "state.json.unreadable"
@@ -40,17 +42,22 @@ class State:
             value = json.loads(self._path.read_bytes())
             if value["version"] != _VERSION:
                 raise ValueError("unknown version")
-            return Remembered(tuple(decode(one) for one in value["interfaces"]), tuple(value["making"]))
+            return Remembered(tuple(decode(one) for one in value["interfaces"]), tuple(map(str, value["making"])))
         except FileNotFoundError:
             return Remembered()
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, RecursionError, InvalidMessage):
             aside = self._path.with_name(_ASIDE)
             self._path.rename(aside)
             self._log.error("the stored state cannot be read: starting without it", kept_as=str(aside))
             return Remembered()
 
     def write(self, specs: Iterable[InterfaceSpec], making: Collection[str] = ()) -> None:
-        """Store all of it; OSError when the disk does not take it, and then the old state stands."""
+        """Store all of it, unless it is; OSError when the disk does not take it, and then the old state stands."""
         interfaces = ",\n".join(encode(spec) for spec in specs)
         text = f'{{"version": {_VERSION}, "making": {json.dumps(sorted(making))}, "interfaces": [\n{interfaces}\n]}}\n'
-        write_atomically(self._path, text.encode())
+        content = text.encode()
+        # Who takes back a change that a full disk has refused must not ask it to take the old state.
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.read_bytes() == content:
+                return
+        write_atomically(self._path, content)

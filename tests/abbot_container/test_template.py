@@ -16,7 +16,7 @@ from abbot.container.network import open_container_network
 from abbot.container.records import Record, Records
 from abbot.container.requests import Arguments, Dns, NetworkConfig
 from abbot.container.template import render
-from edgefarm.errors import InvalidResource, SettingsError
+from edgefarm.errors import InvalidResource, NetworkFailed, SettingsError
 from tests.abbot_container.samples import SETTINGS
 
 BOTH = NetworkConfig(ipv4="10.77.1.0/24", ipv6="fd00:77:1::/64")
@@ -158,3 +158,33 @@ def test_damaged_files_are_set_aside_and_do_not_stop_the_others(work: Path, dama
     assert {line["event"] for line in logs} == {"a damaged file was set aside"}
     assert (work / "containers" / "bad.json.damaged").exists()
     assert (work / "container-network.json.damaged").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"container_id": 5},
+        {"chain": [5]},
+        {"chain": [{}]},
+        {"chain": [{"type": []}]},
+        {"arguments": {"runtime": 5}},
+        {"result": "up"},
+        {"addresses": ["nowhere"]},
+        {"addresses": [5]},
+        {"what": "is this"},
+    ],
+)
+def test_a_record_of_something_else_is_set_aside(work: Path, change: dict[str, Any]) -> None:
+    records = Records(work, structlog.get_logger())
+    records.store(RECORD)
+    path = work / "containers" / f"{RECORD.container_id}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert list(records.all()) == []
+    assert path.with_name(f"{path.name}.damaged").exists()
+
+
+def test_a_disk_that_refuses_is_told_in_a_sentence(work: Path) -> None:
+    records = Records(work, structlog.get_logger())
+    (work / "containers" / ".one.json.tmp").mkdir()
+    with pytest.raises(NetworkFailed, match=r"one\.json cannot be stored: Is a directory"):
+        records.store(RECORD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,15 @@ def network(host: Host) -> None:
     )
 
 
+def network_with_partial_tunnels(host: Host) -> None:
+    """The same, with no word about the tunnels' peers."""
+    host.ensure(
+        bridge("br0", "10.8.0.1/24", alias="a bridge", mtu=1400, mac="02:00:00:00:00:08"),
+        tunnel("wg0", "10.9.0.1/24", listen_port=51820, routing={"enabled": True, "table": 99}, partial=True),
+        tunnel("wg1", private_key=GIVEN.private, listen_port=51821, partial=True),
+    )
+
+
 @pytest.mark.parametrize("reboot", [False, True])
 def test_everything_returns_after_the_end_of_the_daemon_and_of_the_host(host: Host, reboot: bool) -> None:
     network(host)
@@ -47,10 +57,25 @@ def test_a_killed_daemon_leaves_no_tunnel_process_behind(host: Host) -> None:
     assert "br0" in host.space.ip("link")
 
 
-def test_a_state_that_cannot_be_read_is_kept_aside(host: Host) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("]}\n]}", ""),
+        ('"interfaces": [', '"interfaces": [5, '),
+        ('"name": "wg0"', '"name": 5'),
+        ('"10.8.0.1/24"', '"nowhere"'),
+        ('"10.9.0.2/32"', "{}"),
+        (FAR.public, "no key"),
+        ('"listen_port": 51820', '"listen_port": "all"'),
+        ('"mtu": 1400', '"mtu": null'),
+    ],
+)
+def test_a_state_that_cannot_be_read_is_kept_aside(host: Host, old: str, new: str) -> None:
     network(host)
     host.kill()
-    (host.data / "state.json").write_text('{"version": 1, "interfaces": [{"name"')
+    state = host.data / "state.json"
+    assert old in state.read_text()
+    state.write_text(state.read_text().replace(old, new))
     host.start()
     assert host.call("restore") == []
     assert (host.data / "state.json.unreadable").exists()
@@ -94,14 +119,21 @@ def test_a_second_repair_changes_nothing(host: Host) -> None:
     assert differences(picture, host.picture()) == []
 
 
-def test_a_tunnel_process_that_died_is_started_again(host: Host) -> None:
+@pytest.mark.parametrize("look", ["repair", "tunnels", "ensure"])
+def test_a_tunnel_process_that_died_is_started_again(host: Host, look: str) -> None:
     network(host)
     picture = host.picture()
     for pid in host.space.run(["ip", "netns", "pids", host.space.name]).split():
         name = host.space.run(["cat", f"/proc/{pid}/comm"], check=False).strip()
         if name == "wireguard-go":
             host.space.run(["kill", "-9", pid])
-    assert host.call("repair") == []
+    deadline = time.monotonic() + 20
+    while "wg" in host.space.ip("link"):
+        assert time.monotonic() < deadline
+    if look == "ensure":
+        network_with_partial_tunnels(host)
+    else:
+        host.call(look)
     assert differences(picture, host.picture()) == []
 
 
@@ -229,7 +261,8 @@ def test_who_cannot_serve_a_tunnel_says_so(make_host: Callable[..., Host]) -> No
     assert problem in (None, "cannot create wireguard interface wg0: Operation not supported")
     program = make_host("p", backend="userspace", program="/nowhere/wireguard-go")
     assert program.problem(tunnel("wg0")) == (
-        "interface wg0: cannot start /nowhere/wireguard-go: No such file or directory"
+        "interface wg0: cannot start /nowhere/wireguard-go: No such file or directory; install it (Debian:"
+        " wireguard-go), or set wireguard.program"
     )
     assert make_host("f", backend="userspace", program="false").problem(tunnel("wg0")) == (
         "interface wg0: false ended at once: it said nothing"
