@@ -187,8 +187,9 @@ class State:
         if self.held is not None or failed.kind is not Failure.UNAVAILABLE:
             return failed.message
         return (
-            f"{failed.message}: this pod has no credentials of an earlier run and needs the uplink once "
-            f'(with the annotation {names.ANNOTATION_PERSIST}: "disk" later starts and reboots go without)'
+            f"{failed.message}: this pod has no credentials of an earlier run and needs the uplink once, also where "
+            "its node has a leaf (afterwards it restarts without one, and with the annotation "
+            f'{names.ANNOTATION_PERSIST}: "disk" its node may reboot, too)'
         )
 
 

@@ -160,9 +160,11 @@ async def test_after_a_reboot_without_uplink_a_pod_gets_going_at_the_leaf_with_w
 
 async def test_a_new_pod_without_uplink_says_what_it_needs(world: World, make_pod: MakePod) -> None:
     pod = make_pod(world.service_account(), EDGEFARM_VAULT_ADDR=f"https://127.0.0.1:{free_port()}")
-    sentence = "this pod has no credentials of an earlier run and needs the uplink once"
+    sentence = "this pod has no credentials of an earlier run and needs the uplink once, also where its node has a leaf"
     await pod.until_not_ready(sentence)
-    assert sum(sentence in str(line["event"]) for line in pod.lines()) == 1
+    [line] = [str(line["event"]) for line in pod.lines() if sentence in str(line["event"])]
+    assert line.startswith("Vault at")
+    assert 'with the annotation network.edgefarm.io/persist-credentials: "disk" its node may reboot, too' in line
 
 
 async def test_a_pod_whose_credentials_ended_while_it_was_cut_off_says_so_and_since_when(
