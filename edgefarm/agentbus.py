@@ -31,7 +31,7 @@ REASON_UNKNOWN: Final = "Unknown"
 
 _VERSION: Final = 1
 #: Bytes of a registration: a token, and a little beside it.
-_MAX_REGISTRATION: Final = 64 * 1024
+MAX_REGISTRATION: Final = 64 * 1024
 _MAX_REPLY: Final = 16 * 1024
 _MAX_TEXT: Final = 1024
 _MAX_HEARTBEAT: Final = 3600
@@ -163,11 +163,11 @@ class Registration:
     @classmethod
     def decode(cls, data: bytes) -> Registration:
         """Read it; InvalidMessage (without the token) when it is none. Unknown members are ignored."""
-        members = _read_object(data, _MAX_REGISTRATION, "registration")
+        members = _read_object(data, MAX_REGISTRATION, "registration")
         if members.get("version") != _VERSION:
             raise InvalidMessage(f"The registration's version must be {_VERSION}.")
         return cls(
-            token=_text(members, "token", limit=_MAX_REGISTRATION),
+            token=_text(members, "token", limit=MAX_REGISTRATION),
             hostname=_text(members, "hostname"),
             program=_text(members, "program"),
             network=_boolean(members, "network"),

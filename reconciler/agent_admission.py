@@ -21,6 +21,8 @@ from reconciler.agent_identity import Identity, identify
 from reconciler.agents import AgentRegistry
 from reconciler.ports import POD, ConnectedAgent, Kube, Object, TokenReviews
 
+#: Seconds between two lines of the log about refusals: whoever has stolen a host can ask for any number of them.
+_QUIET: Final = 1.0
 #: Characters; tokens of the API server have about a thousand.
 _LONGEST_TOKEN: Final = 16 * 1024
 
@@ -59,6 +61,8 @@ class AgentAdmission:
         self._clocks = clocks
         self._heartbeat_seconds = heartbeat_seconds
         self._log = log
+        self._complained_at = -_QUIET
+        self._unsaid = 0
 
     async def register(self, session: str, data: bytes) -> Reply:
         """Take in the agent that speaks with this nkey, if what it sends proves who it is."""
@@ -72,8 +76,7 @@ class AgentAdmission:
                 "an agent has registered", device=reply.device, program=registration.program, session=session
             )
         else:
-            # Whatever it says about itself is not proven, but helps to find the host.
-            self._log.warning("an agent was refused", hostname=registration.hostname, reason=reply.message)
+            self._complain(registration.hostname, reply)
         return reply
 
     def heartbeat(self, session: str) -> Reply:
@@ -104,6 +107,15 @@ class AgentAdmission:
             return rival
         self._registry.register(self._agent(session, identity, registration), identity, self._clocks.seconds())
         return Accepted(identity.device, self._heartbeat_seconds)
+
+    def _complain(self, hostname: str, reply: Denied) -> None:
+        now = self._clocks.seconds()
+        if now - self._complained_at < _QUIET:
+            self._unsaid += 1
+            return
+        # Whatever it says about itself is not proven, but helps to find the host.
+        self._log.warning("an agent was refused", hostname=hostname, reason=reply.message, others_before=self._unsaid)
+        self._complained_at, self._unsaid = now, 0
 
     async def _stronger_than(self, identity: Identity) -> Denied | None:
         """Why somebody else goes on speaking for the device, if so."""

@@ -20,8 +20,8 @@ from reconciler.adapters.natsconnection import Connection, ConnectionLostError, 
 #: Gives a user JWT and its seed; called at each login.
 AgentCredentials = Callable[[], Awaitable[tuple[str, str]]]
 
-#: Bytes of an answer; what the agents themselves cut it to is less.
-_LARGEST_ANSWER: Final = 32 * 1024 * 1024
+#: Bytes of an answer: what a gateway tells about some thirty thousand peers. A host may be in wrong hands.
+_LARGEST_ANSWER: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -263,6 +263,9 @@ class AgentBus:
             pending.answer.set_result(answer)
 
     async def _take_registration(self, session: str, heard: Heard) -> None:
+        if len(heard.data) > agentbus.MAX_REGISTRATION:  # looked at now, because many may wait
+            await self._reply(session, heard, Denied("InvalidRegistration", "The registration is too long."))
+            return
         known = self._registering.get(session)
         if known is not None:
             known.heard = heard  # the agent has lost patience: the answer goes to where it waits now

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import structlog
@@ -11,7 +14,10 @@ from edgefarm import agentbus, names
 from edgefarm.agentbus import Status
 from edgefarm.agentparts import Answer
 from edgefarm.errors import AgentUnavailable
+from reconciler import agent_admission
 from reconciler.adapters.agents import AgentBus, BusLimits, BusTarget
+from reconciler.agent_admission import AgentAdmission, Clocks
+from reconciler.agents import AgentRegistry
 from tests.natskit import eventually
 from tests.reconciler_agents.kit import Cluster, Office, accepted, denied
 
@@ -221,6 +227,38 @@ async def test_registrations_are_looked_at_a_few_at_a_time_once_per_session_and_
         assert accepted(await third.register(token="t")) == "device"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_registration_that_is_too_long_is_not_kept_until_its_turn_comes(office: Office) -> None:
+    desk = SlowDesk()
+    target = BusTarget(office.configuration.nats.urls, office.configuration.nats.ca_bundle)
+    bus = AgentBus(lambda: target, office.user, desk, log=structlog.get_logger())
+    running = asyncio.create_task(bus.run())
+    await eventually(lambda: bus.connected, "connected", 10)
+    async with office.agent() as agent:
+        assert denied(await agent.register(token="t" * agentbus.MAX_REGISTRATION)) == "InvalidRegistration"
+    assert desk.looked_at == []
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_refusals_fill_no_log(office: Office) -> None:
+    lines: list[MutableMapping[str, Any]] = []
+
+    def keep(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+        lines.append(event)
+        raise structlog.DropEvent
+
+    seconds = [0.0]
+    clocks = Clocks(lambda: datetime.now(UTC), lambda: seconds[0])
+    log = structlog.wrap_logger(None, processors=[keep])
+    desk = AgentAdmission(AgentRegistry(45), agent_admission.Cluster(office.kube, office.kube, "n"), clocks, 15, log)
+    refused = agentbus.Registration("t" * 20_000, "edge", "agent 1", network=True, containers=False, new=True)
+    for _ in range(100):
+        assert denied(await desk.register("U", refused.encode())) == "TokenRefused"
+    seconds[0] = 2.0
+    await desk.register("U", refused.encode())
+    assert [line["others_before"] for line in lines] == [0, 99]
 
 
 async def test_a_silent_agent_is_reported_and_forgotten(listening: Office, cluster: Cluster) -> None:
