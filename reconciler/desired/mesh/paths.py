@@ -88,9 +88,11 @@ def _entry(path: PeerPath, before: Mapping[str, Any]) -> dict[str, Any]:
 def _says_the_same(entry: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether nothing but the time of a handshake has changed, and that not by much."""
     new, old = entry.get("lastHandshake"), before.get("lastHandshake")
-    if {**entry, "lastHandshake": old} != {**before, "lastHandshake": old} or (new is None) != (old is None):
+    if {**entry, "lastHandshake": old} != {**before, "lastHandshake": old}:
         return False
-    return new is None or abs(datetime.fromisoformat(new) - datetime.fromisoformat(old)) < _HANDSHAKE_STEP
+    if new is None or old is None:
+        return new is old
+    return abs(datetime.fromisoformat(new) - datetime.fromisoformat(old)) < _HANDSHAKE_STEP
 
 
 def _handshake_of(before: Mapping[str, Any]) -> dict[str, Any]:
