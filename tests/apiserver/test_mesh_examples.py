@@ -38,7 +38,20 @@ def test_an_api_server_takes_the_workloads(rest: Rest, namespace: str, file: str
 
 def test_the_devices_are_ones() -> None:
     found = objects("edgedevice.yaml")
-    devices = [EdgeDevice.parse({**obj, "metadata": {**obj["metadata"], "uid": "1"}}) for obj in found]
+    devices = [
+        EdgeDevice.parse(
+            {
+                **obj,
+                "metadata": {
+                    **obj["metadata"],
+                    "uid": "1",
+                    "creationTimestamp": "2026-01-01T00:00:00Z",
+                    "resourceVersion": "1",
+                },
+            }
+        )
+        for obj in found
+    ]
     assert [device.meta.name for device in devices] == ["edge-1", names.edge_device(names.ROLE_GATEWAY, "cloud-1")]
 
 
