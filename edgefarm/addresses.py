@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from ipaddress import (
     AddressValueError,
@@ -117,6 +118,7 @@ def endpoint(address: Address, port: int) -> str:
     return f"[{address}]:{port}" if isinstance(address, IPv6Address) else f"{address}:{port}"
 
 
+@functools.lru_cache(maxsize=16384)  # the same ones are read in every look at the mesh
 def endpoint_address(text: str) -> Address | None:
     """The address in an endpoint; None where it is a name, empty or malformed."""
     try:

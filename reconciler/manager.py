@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import structlog
 
@@ -16,6 +17,8 @@ from reconciler.metrics import Metrics
 from reconciler.ports import LeafOnHub, Object
 from reconciler.queue import WorkQueue
 from reconciler.watch import Handler, Informer, Source
+
+T = TypeVar("T")
 
 
 class Manager:
@@ -70,24 +73,14 @@ class Manager:
     def leafs_changed(self, leafs: Sequence[LeafOnHub]) -> None:
         """Have the roots looked at that these leaf connections concern; none: whatever has to do with leafs."""
         for name, registration in self._registrations.items():
-            if registration.leafs is None:
-                continue
-            try:
-                for key in registration.leafs(leafs):
-                    self._queue.add(key)
-            except Exception:  # noqa: BLE001 (boundary: one controller's bug must not stop the others)
-                self._log.exception("leafs could not be mapped to their roots", controller=name)
+            if registration.leafs is not None:
+                self._add_mapped(name, registration.leafs, leafs)
 
     def agents_changed(self, devices: Sequence[str]) -> None:
         """Have the roots looked at that the agents of these devices concern."""
         for name, registration in self._registrations.items():
-            if registration.agents is None:
-                continue
-            try:
-                for key in registration.agents(devices):
-                    self._queue.add(key)
-            except Exception:  # noqa: BLE001 (boundary: one controller's bug must not stop the others)
-                self._log.exception("agents could not be mapped to their roots", controller=name)
+            if registration.agents is not None:
+                self._add_mapped(name, registration.agents, devices)
 
     async def run(self, workers: int) -> None:
         """Work until cancelled; the stores must be synced. `workers` are for all controllers that have none of their
@@ -110,6 +103,13 @@ class Manager:
         except TimeoutError:
             return False
         return True
+
+    def _add_mapped(self, controller: str, mapper: Callable[[T], Iterable[Key]], changed: T) -> None:
+        try:
+            for key in mapper(changed):
+                self._queue.add(key)
+        except Exception:  # noqa: BLE001 (boundary: one controller's bug must not stop the others)
+            self._log.exception("what has changed could not be mapped to its roots", controller=controller)
 
     def _handler(self, watch: Watch) -> Handler:
         def handle(old: Object | None, new: Object | None) -> None:
