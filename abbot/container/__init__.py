@@ -6,6 +6,7 @@ conflist      the configuration of each plugin for one container (pure)
 commands      runs a program with limits
 plugins       speaks the CNI protocol to plugins
 namespaces    network namespaces, and what is found in them
+hostports     whether a program of the host has a port
 masquerade    the nft table that hides containers from the outside
 records       what was made, on disk
 network       ContainerNetwork: the requests of abbot-proto

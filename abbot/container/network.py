@@ -11,6 +11,7 @@ from typing import Final
 
 from abbot.container import masquerade
 from abbot.container.conflist import refuse_foreign_ranges
+from abbot.container.hostports import listened_on
 from abbot.container.maker import LeftBehind, Maker, living_namespace, status
 from abbot.container.namespaces import Namespace, find, is_own, links, remove_address
 from abbot.container.plugins import Plugins
@@ -173,6 +174,7 @@ class ContainerNetwork:
             if kept != known:
                 self._records.store(kept)
             return status(kept, namespace)
+        _refuse_ports_of_the_host(wanted)
         if known is not None:
             self._maker.take_down(known)
         try:
@@ -306,6 +308,15 @@ def _namespace(request: pb.ContainerNetworkEnsureRequest, known: Record | None) 
     if is_own(namespace):
         raise NetworkFailed(f"{where}: {path} is the host's own network namespace")
     return namespace
+
+
+def _refuse_ports_of_the_host(wanted: Record) -> None:
+    for mapping in wanted.arguments.runtime.get("portMappings", ()):
+        if listened_on(mapping):
+            raise NetworkFailed(
+                f"container {wanted.container_id}: a program of the host listens on port"
+                f" {mapping['hostPort']}/{mapping['protocol']}: end it, or choose another port"
+            )
 
 
 def _check(settings: ContainerSettings) -> None:

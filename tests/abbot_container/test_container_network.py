@@ -188,6 +188,17 @@ def test_a_port_of_the_host_leads_to_the_container(host: Host) -> None:
     assert ask(outside, "192.0.2.1", 8080) == ""
 
 
+def test_a_port_on_which_the_host_listens_is_refused_and_nothing_is_left(host: Host) -> None:
+    host.configure()
+    pod = host.pod("one")
+    before = host.state()
+    host.listen(host.space, 8080)
+    with pytest.raises(Failed, match="container one: a program of the host listens on port 8080/tcp: end it, or"):
+        host.ensure("one", pod, cap_args=[WEB])
+    assert host.state() == before
+    host.ensure("one", pod, cap_args=[{"port_map_arg": {**WEB["port_map_arg"], "host_port": 8081}}])
+
+
 def test_a_port_that_another_container_has_is_refused_and_nothing_is_left(host: Host) -> None:
     host.configure()
     host.ensure("one", host.pod("one"), cap_args=[WEB])
