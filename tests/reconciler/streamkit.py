@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,15 @@ class Streams:
         A changed edge stream changes what leafs may receive, and the hub has them connect again for that.
         """
         await self.until(self._is_settled, "all running leafs seen by all Streams")
+
+    async def admit(self) -> None:
+        """Give the leafs what the Streams need that there are now; return when they are back.
+
+        They connect again for it. A server that made a link meanwhile would try that again half a minute later only.
+        """
+        await self.site.reconciler.once("network", NAMESPACE, self.site.network)
+        for name in self.leafs:
+            await self.until(partial(self.is_reachable, name), f"domain of {name} is reachable again")
 
     async def _is_settled(self) -> bool:
         await self.site.reconciler.converge()

@@ -117,8 +117,10 @@ async def test_a_second_pass_and_a_new_process_write_nothing(nack: NackStreams) 
 async def test_streams_on_nodes_and_links_in_both_directions(nack: NackStreams, plant: str) -> None:
     streams = nack.streams
     await streams.make("readings", location="edge")
+    await nack.ready("readings")
     await streams.make("all", link={"stream": "READINGS"})
     await streams.make("copy", location="edge", link={"stream": "ALL"})
+    await streams.admit()
     await nack.ready("readings", "all", "copy")
     domain = streams.domain("a")
     assert (await streams.config("READINGS", domain))["subjects"] == ["readings.>"]

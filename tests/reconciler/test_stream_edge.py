@@ -41,8 +41,10 @@ async def publish_at(streams: Streams, node: str, *subjects: str) -> None:
 
 async def test_an_edge_stream_is_on_every_node_and_linked_ones_collect_and_copy(streams: Streams, plant: str) -> None:
     await streams.make("readings", location="edge", config={"maxAge": "1h"})
+    await streams.settle()
     await streams.make("all", link={"stream": "READINGS"})
     await streams.make("copy", location="edge", link={"stream": "ALL"})
+    await streams.admit()
     await streams.settle()
     for node in ("a", "b"):
         config = await streams.config("READINGS", streams.domain(node))
