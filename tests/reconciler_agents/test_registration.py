@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import structlog
+from nats.aio.msg import Msg
 
 from edgefarm import agentbus, names
 from edgefarm.agentbus import Status
-from edgefarm.agentparts import Answer
+from edgefarm.agentparts import Answer, Request
 from edgefarm.errors import AgentUnavailable
 from reconciler import agent_admission
 from reconciler.adapters.agents import AgentBus, BusLimits, BusTarget
@@ -111,6 +112,30 @@ async def test_an_agent_cannot_register_with_the_nkey_of_another(listening: Offi
         await attacker.connection.client.publish(agentbus.register_subject(victim.nkey), b"{}")
         await attacker.connection.settle()
         assert any("permissions violation" in error.lower() for error in attacker.connection.errors)
+
+
+async def test_a_stolen_agent_hears_nothing_that_others_say_or_are_asked(listening: Office, cluster: Cluster) -> None:
+    token = cluster.token(await cluster.pod("edge"))
+    heard: list[str] = []
+
+    async def hear(message: Msg) -> None:
+        heard.append(message.subject)
+
+    async def done(_: Request) -> Answer:
+        return Answer(Status.DONE, b"done")
+
+    async with listening.agent(token, done) as victim, listening.agent() as thief:
+        theirs = [agentbus.to_agent(victim.nkey), agentbus.request_subject(victim.nkey), f"agent.{victim.nkey}.>"]
+        wide = [">", "agent.>", "agent.*.down.>", "agent.*.down.request", "*.*.down.*", agentbus.FROM_ALL_AGENTS]
+        for subject in (*theirs, *wide, f"agent.{thief.nkey}.up.>", "_INBOX.>", "$SYS.>"):
+            for queue in ("", "shared"):
+                await thief.connection.client.subscribe(subject, queue=queue, cb=hear)
+        await thief.connection.settle()
+        device = accepted(await victim.register())
+        assert await listening.service.connected.request(device, b"question") == b"done"
+        await thief.connection.client.publish(agentbus.request_subject(victim.nkey), b"forged")
+        await thief.connection.settle()
+        assert (heard, len(victim.requests)) == ([], 1)
 
 
 async def test_only_the_agent_that_was_asked_can_answer(listening: Office, cluster: Cluster) -> None:
