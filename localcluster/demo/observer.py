@@ -37,10 +37,16 @@ WEBHOOKS = Resource("admissionregistration.k8s.io/v1", "mutatingwebhookconfigura
 #: Everything that the reconciler writes to Kubernetes, but its Lease and Events.
 _WRITTEN = (NETWORKS, POLICIES, EDGE_NETWORKS, STREAMS, SERVICE_ACCOUNTS, SERVICES, DAEMON_SETS, SECRETS, WEBHOOKS)
 
+#: Seconds between two looks, at first and in the end.
+_OFTEN, _SELDOM = 0.05, 0.5
+
 
 async def eventually(what: str, look: Callable[[], Awaitable[T | None]], *, within: float = 20.0) -> T:
-    """Look until the answer is neither None nor False; CheckFailed says what did not happen in time, and why not."""
-    deadline = time.monotonic() + within
+    """Look until the answer is neither None nor False; CheckFailed says what did not happen in time, and why not.
+
+    It is seen at most a twentieth later than it happens: what takes long is looked at less often.
+    """
+    began = time.monotonic()
     while True:
         seen: T | None = None
         obstacle: Exception | None = None
@@ -50,9 +56,10 @@ async def eventually(what: str, look: Callable[[], Awaitable[T | None]], *, with
             obstacle = error
         if seen is not None and seen is not False:
             return seen
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > within:
             raise CheckFailed(f"after {within:g} s still not so: {what}" + (f" ({obstacle})" if obstacle else ""))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(min(max(_OFTEN, waited / 20), _SELDOM))
 
 
 @dataclass(frozen=True)
