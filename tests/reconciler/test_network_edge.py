@@ -115,7 +115,7 @@ async def at(leaf: Leaf, site: Site, account: str = "sensor") -> Connection:
 
 async def first(subscription: Any, publish: Any) -> bytes:
     """The first message that comes, while `publish` is repeated until interest has travelled."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             await publish()
             try:
