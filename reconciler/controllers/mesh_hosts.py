@@ -142,13 +142,18 @@ class MeshHosts:
             request = requests.host_config(member, ())
             return observed.observe(await self._tell(member.name, host, request, request), self._context.clock())
 
-    async def bring(self, member: Member, roster: Roster, *, private_key: str = "") -> None:
-        """Tell the host what it needs to be as it shall be; nothing when it is. Raises what Agents.request raises."""
+    async def bring(self, member: Member, roster: Roster, *, private_key: str = "", other_key: bool = False) -> None:
+        """Tell the host what it needs to be as it shall be; nothing when it is. Raises what Agents.request raises.
+
+        `other_key`: the private key is perhaps not what it was told, which no answer of its abbot shows.
+        """
         host = self._host(member.name)
         host.private_key = private_key
         async with self._turn(member.name, host, roster):
             self._begin(member.name, host)
             host.changed.clear()
+            if other_key:
+                host.told, host.met = None, True
             wanted = roster.whole(member)
             request = self._difference(member, host, wanted)
             if request is None:

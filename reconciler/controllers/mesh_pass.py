@@ -182,7 +182,8 @@ class MeshPass:
         private = "" if member.extended else await self._keys.ensure(member.name)
         agent = self._hosts.agent(member.name)
         try:
-            await self._hosts.bring(member, roster, private_key=private)
+            other = not member.extended and subject.found.status.get("publicKey") != member.public_key
+            await self._hosts.bring(member, roster, private_key=private, other_key=other)
             if agent is not None and agent.containers and member.pod_cidrs:
                 request = container_config(member, subject.device.pod.dns)
                 await self._hosts.bring_containers(member.name, request, roster)

@@ -289,6 +289,15 @@ def test_an_endpoint_with_a_name_may_be_any_address() -> None:
     assert repair(edge(1), actual, wanted) is None
 
 
+def test_gateways_in_another_order_than_that_of_all_others_are_put_in_order() -> None:
+    before = whole(edge(1), backbone(gateway(1), gateway(2)))
+    wanted = Ensure()
+    wanted.CopyFrom(before)
+    peers = wanted.expected[0].wireguard.peers
+    peers.extend([peers.pop(0)])
+    assert repair(edge(1), answer(before), wanted) == wanted
+
+
 def test_a_wrong_peer_of_an_abbot_that_is_not_extended_costs_a_whole_request() -> None:
     old = edge(1, extended=False)
     wanted = whole(old, backbone(gateway(1)))

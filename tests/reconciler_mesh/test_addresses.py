@@ -111,6 +111,19 @@ async def test_who_loses_an_address_to_an_older_device_gets_another_at_once(worl
     assert f"{address}/32" not in gateway.peers[loser.key].allowed_ips
 
 
+async def test_a_network_that_an_older_device_takes_is_missed_by_the_younger_one_at_once(world: MeshWorld) -> None:
+    world.configure(observe_every=timedelta(hours=1))
+    _, one, other = await join_all(world, 2)
+    older, younger = await world.by_age(one, other)
+    await world.edit(younger, spec={"pod": {"ipv4CIDR": "10.42.9.0/24"}})
+    await world.settle()
+    assert (await world.status(younger))["podCIDRs"] == ["10.42.9.0/24"]
+    await world.edit(older, spec={"pod": {"ipv4CIDR": "10.42.9.0/24"}})
+    await world.settle()
+    assert (await world.condition(younger, "Accepted"))[:2] == ("False", "NetworkTaken")
+    assert "podCIDRs" not in await world.status(younger)
+
+
 async def test_nothing_is_sent_before_the_address_is_written(world: MeshWorld) -> None:
     edge = world.hosts.add("edge-1")
     before, answer = world.systems.kube.requests["patch", "EdgeDevice"], edge.answer

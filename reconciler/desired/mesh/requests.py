@@ -94,6 +94,10 @@ def repair(member: Member, actual: Sequence[pb.HostNetworkInterface], wanted: En
         if peer.public_key not in there or not _serves(there[peer.public_key], peer, extended=member.extended)
     ]
     removed = there.keys() - keys
+    # Answers hold peers in the order of what was asked: a gateway that was made anew comes later than it did.
+    left = _applied(actual[0].wireguard.peers, changed, removed)
+    if member.extended and _precedence(left) != _precedence(expected.peers):
+        return wanted
     if not changed and not removed:
         return None
     return peer_update(member, changed, removed) if member.extended else wanted
