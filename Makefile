@@ -27,6 +27,7 @@ check: $(STAMP) ## Lint, types, layers, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python charts/write_crds.py --check
 
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## Run all tests (real nats-server, OpenBao and kubectl; ARGS= for pytest)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
