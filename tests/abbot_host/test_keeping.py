@@ -6,6 +6,7 @@ import json
 import stat
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,16 +120,31 @@ def test_a_second_repair_changes_nothing(host: Host) -> None:
     assert differences(picture, host.picture()) == []
 
 
+def stat_of(pid: str) -> str:
+    """What the kernel tells of a process; empty when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def has_ended(pid: str) -> bool:
+    """Whether nothing is left of it but what its parent has not read yet."""
+    _, _, state = stat_of(pid).rpartition(") ")
+    return state[:1] in ("", "Z")
+
+
 @pytest.mark.parametrize("look", ["repair", "tunnels", "ensure"])
 def test_a_tunnel_process_that_died_is_started_again(host: Host, look: str) -> None:
     network(host)
     picture = host.picture()
-    for pid in host.space.run(["ip", "netns", "pids", host.space.name]).split():
-        name = host.space.run(["cat", f"/proc/{pid}/comm"], check=False).strip()
-        if name == "wireguard-go":
-            host.space.run(["kill", "-9", pid])
+    pids = host.space.run(["ip", "netns", "pids", host.space.name]).split()
+    tunnels = [pid for pid in pids if stat_of(pid).startswith(f"{pid} (wireguard-go)")]
+    assert tunnels
+    for pid in tunnels:
+        host.space.run(["kill", "-9", pid])
     deadline = time.monotonic() + 20
-    while "wg" in host.space.ip("link"):
+    while not all(map(has_ended, tunnels)):  # the interface goes a moment before
         assert time.monotonic() < deadline
     if look == "ensure":
         network_with_partial_tunnels(host)
