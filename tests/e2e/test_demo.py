@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,17 @@ ROOT = Path(__file__).parents[2]
 MARK = "EDGEFARM_TEST_RUN"
 
 
-def start(folder: Path, mark: str, demo: str = "localcluster.demo") -> subprocess.Popen[str]:
+@contextmanager
+def running(folder: Path, mark: str, demo: str = "localcluster.demo") -> Iterator[subprocess.Popen[str]]:
+    """A demo's process, which ends with the test whatever becomes of that."""
     command = [sys.executable, "-m", demo, "--json", "--data-dir", str(folder)]
-    return subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, MARK: mark}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def left_over(mark: str, folder: Path) -> list[str]:
@@ -50,30 +58,30 @@ def test_a_given_cluster_is_refused_before_anything_is_installed(tmp_path: Path)
 @pytest.mark.timeout(300)
 def test_every_step_of_the_demo_holds_and_nothing_is_left_running(tmp_path: Path) -> None:
     folder = tmp_path / "demo-data"
-    process = start(folder, "whole")
-    output, errors = process.communicate(timeout=280)
-    lines = [json.loads(line) for line in output.splitlines()]
-    failed = [line for line in lines if not line.get("ok", True)]
-    assert process.returncode == 0, f"{failed}\n{errors}"
-    assert lines[-1]["summary"]["ok"] is True
-    steps = [line["step"] for line in lines[:-1]]
-    assert len(steps) == lines[-1]["summary"]["steps"] == 16
-    assert all(line["detail"] and line["seconds"] >= 0 for line in lines[:-1])
-    assert left_over("whole", folder) == []
+    with running(folder, "whole") as process:
+        output, errors = process.communicate(timeout=280)
+        lines = [json.loads(line) for line in output.splitlines()]
+        failed = [line for line in lines if not line.get("ok", True)]
+        assert process.returncode == 0, f"{failed}\n{errors}"
+        assert lines[-1]["summary"]["ok"] is True
+        steps = [line["step"] for line in lines[:-1]]
+        assert len(steps) == lines[-1]["summary"]["steps"] == 16
+        assert all(line["detail"] and line["seconds"] >= 0 for line in lines[:-1])
+        assert left_over("whole", folder) == []
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
     folder = tmp_path / "demo-data"
-    process = start(folder, f"interrupted-{number}")
-    assert process.stdout is not None
-    first = json.loads(process.stdout.readline())  # API server and OpenBao are running
-    assert first["ok"] is True
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode == (130 if number is not signal.SIGKILL else -number)
-    deadline = time.monotonic() + 5
-    while left_over(f"interrupted-{number}", folder) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert left_over(f"interrupted-{number}", folder) == []
+    with running(folder, f"interrupted-{number}") as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())  # API server and OpenBao are running
+        assert first["ok"] is True
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode == (130 if number is not signal.SIGKILL else -number)
+        deadline = time.monotonic() + 5
+        while left_over(f"interrupted-{number}", folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert left_over(f"interrupted-{number}", folder) == []

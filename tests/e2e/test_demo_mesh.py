@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.e2e.test_demo import ROOT, left_over, start
+from tests.e2e.test_demo import ROOT, left_over, running
 from tests.netkit import needs_root_network
 
 DEMO: Final = "localcluster.demo.mesh"
@@ -34,38 +34,38 @@ def made_by(pid: int) -> list[str]:
 @pytest.mark.timeout(600)
 def test_every_step_of_the_mesh_demo_holds_and_nothing_is_left(tmp_path: Path) -> None:
     folder = tmp_path / "demo-data"
-    process = start(folder, "mesh-whole", DEMO)
-    output, errors = process.communicate(timeout=580)
-    lines = [json.loads(line) for line in output.splitlines()]
-    failed = [line for line in lines if not line.get("ok", True)]
-    assert process.returncode == 0, f"{failed}\n{errors}"
-    assert lines[-1]["summary"]["ok"] is True
-    assert len(lines[:-1]) == lines[-1]["summary"]["steps"] == 16
-    assert all(line["detail"] and line["seconds"] >= 0 for line in lines[:-1])
-    assert left_over("mesh-whole", folder) == []
-    assert made_by(process.pid) == []
+    with running(folder, "mesh-whole", DEMO) as process:
+        output, errors = process.communicate(timeout=580)
+        lines = [json.loads(line) for line in output.splitlines()]
+        failed = [line for line in lines if not line.get("ok", True)]
+        assert process.returncode == 0, f"{failed}\n{errors}"
+        assert lines[-1]["summary"]["ok"] is True
+        assert len(lines[:-1]) == lines[-1]["summary"]["steps"] == 16
+        assert all(line["detail"] and line["seconds"] >= 0 for line in lines[:-1])
+        assert left_over("mesh-whole", folder) == []
+        assert made_by(process.pid) == []
 
 
 @needs_root_network
 @pytest.mark.timeout(300)
 def test_a_mesh_demo_that_is_interrupted_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "demo-data"
-    process = start(folder, "mesh-interrupted", DEMO)
-    assert process.stdout is not None
-    for line in process.stdout:
-        step = json.loads(line)
-        assert step["ok"], line
-        if step["step"] == MIDDLE:
-            break
-    assert made_by(process.pid)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
-    deadline = time.monotonic() + 5
-    while left_over("mesh-interrupted", folder) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert left_over("mesh-interrupted", folder) == []
-    assert made_by(process.pid) == []
+    with running(folder, "mesh-interrupted", DEMO) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            step = json.loads(line)
+            assert step["ok"], line
+            if step["step"] == MIDDLE:
+                break
+        assert made_by(process.pid)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode == 130
+        deadline = time.monotonic() + 5
+        while left_over("mesh-interrupted", folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert left_over("mesh-interrupted", folder) == []
+        assert made_by(process.pid) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root becomes somebody else")

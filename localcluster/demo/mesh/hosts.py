@@ -57,8 +57,8 @@ class Host:
 
     @property
     def socket(self) -> Path:
-        """Where abbot's daemon listens; it is gone after a reboot."""
-        return self.folder / "run" / "abbot.sock"
+        """Where abbot's daemon listens; it is gone after a reboot. Not below `folder`, whose path may be too long."""
+        return self.space.state / "run" / "abbot.sock"
 
     def prepare(self, tokens: Tokens) -> None:
         """Write what an administrator and the kubelet put on a host."""
