@@ -19,7 +19,7 @@ from abbot import sockets
 from abbot.client import raw_socket
 from abbot.forwarding import ensure_forwarding
 from abbot.frames import FrameServer
-from abbot.health import HealthServer, Page
+from abbot.health import HealthServer
 from abbot.liveness import Cadence
 from abbot.metrics import CONTENT_TYPE, Metrics
 from abbot.networks import open_networks
@@ -29,6 +29,7 @@ from abbot.server import GrpcServer
 from abbot.settings import Settings, read_settings
 from edgefarm import __version__
 from edgefarm.errors import EdgefarmError, SettingsError
+from edgefarm.pages import Page
 from edgefarm.telemetry import configure_logging
 
 #: Seconds for requests that have begun when SIGTERM comes, and then for the end of the host's network.

@@ -5,21 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from edgefarm.pages import BAD_REQUEST, NOT_ALLOWED, Page, request_line
+
 _TIMEOUT: Final = 5.0
 _MAX_REQUEST: Final = 16 * 1024
-
-
-@dataclass(frozen=True)
-class Page:
-    """An answer."""
-
-    body: bytes
-    status: HTTPStatus = HTTPStatus.OK
-    content_type: str = "text/plain; charset=utf-8"
 
 
 class HealthServer:
@@ -44,23 +36,16 @@ class HealthServer:
             try:
                 async with asyncio.timeout(_TIMEOUT):
                     head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(_encoded(self._answer(head)))
+                    writer.write(self._answer(head).encode())
                     await writer.drain()
             finally:
                 writer.close()
 
     def _answer(self, head: bytes) -> Page:
-        words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-        if len(words) != 3:
-            return Page(b"bad request\n", HTTPStatus.BAD_REQUEST)
-        if words[0] != "GET":
-            return Page(b"only GET is allowed\n", HTTPStatus.METHOD_NOT_ALLOWED)
-        return self._page(words[1].partition("?")[0]) or Page(b"not found\n", HTTPStatus.NOT_FOUND)
-
-
-def _encoded(page: Page) -> bytes:
-    head = (
-        f"HTTP/1.1 {page.status.value} {page.status.phrase}\r\nContent-Type: {page.content_type}\r\n"
-        f"Content-Length: {len(page.body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + page.body
+        line = request_line(head)
+        if line is None:
+            return BAD_REQUEST
+        method, path = line
+        if method != "GET":
+            return NOT_ALLOWED
+        return self._page(path) or Page(b"not found\n", HTTPStatus.NOT_FOUND)

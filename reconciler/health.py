@@ -5,26 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from edgefarm.pages import BAD_REQUEST, NOT_ALLOWED, Page, request_line
+
 _TIMEOUT: Final = 5.0
 _MAX_REQUEST: Final = 16 * 1024
-
-
-@dataclass(frozen=True)
-class Page:
-    """An answer to a GET."""
-
-    body: bytes
-    status: HTTPStatus = HTTPStatus.OK
-    content_type: str = "text/plain; charset=utf-8"
-
-    @classmethod
-    def text(cls, line: str, *, ok: bool = True) -> Page:
-        """One line; 503 when it is not ok."""
-        return cls(f"{line}\n".encode(), HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class HealthServer:
@@ -57,28 +44,19 @@ class HealthServer:
             try:
                 async with asyncio.timeout(_TIMEOUT):
                     head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(_encode(self._answer(head)))
+                    writer.write(self._answer(head).encode())
                     await writer.drain()
             finally:
                 writer.close()
 
     def _answer(self, head: bytes) -> Page:
-        words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-        if len(words) != 3:
-            return Page(b"bad request\n", HTTPStatus.BAD_REQUEST)
-        method, target, _ = words
-        page = self._pages.get(target.partition("?")[0])
+        line = request_line(head)
+        if line is None:
+            return BAD_REQUEST
+        method, path = line
+        page = self._pages.get(path)
         if page is None:
             return Page(f"known here: {', '.join(sorted(self._pages))}\n".encode(), HTTPStatus.NOT_FOUND)
         if method != "GET":
-            return Page(b"only GET is allowed\n", HTTPStatus.METHOD_NOT_ALLOWED)
+            return NOT_ALLOWED
         return page()
-
-
-def _encode(page: Page) -> bytes:
-    return (
-        f"HTTP/1.1 {page.status.value} {page.status.phrase}\r\n"
-        f"Content-Type: {page.content_type}\r\n"
-        f"Content-Length: {len(page.body)}\r\n"
-        "Connection: close\r\n\r\n"
-    ).encode() + page.body

@@ -13,6 +13,7 @@ import structlog
 
 from edgefarm import names
 from edgefarm.errors import SettingsError
+from edgefarm.pages import Page
 from reconciler.adapters.kube import KubeClient
 from reconciler.agent_admission import Cluster
 from reconciler.agent_service import AgentService
@@ -21,7 +22,7 @@ from reconciler.connections import Connections
 from reconciler.context import Context, Key, Registration
 from reconciler.election import Candidate, LeaderElection, LeaseLostError
 from reconciler.events import EventRecorder
-from reconciler.health import HealthServer, Page
+from reconciler.health import HealthServer
 from reconciler.informers import Informers
 from reconciler.leaf_monitor import LeafMonitor
 from reconciler.manager import Manager

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from reconciler.health import HealthServer, Page
+from edgefarm.pages import Page
+from reconciler.health import HealthServer
 from reconciler.metrics import CONTENT_TYPE, Metrics
 
 
