@@ -126,7 +126,9 @@ def test_deleting_removes_the_hosts_end_when_a_process_keeps_a_namespace_that_ha
 
 
 def test_deleting_a_container_that_nobody_knows_is_done(host: Host) -> None:
+    before = host.state()
     host.delete("never-seen", netns="/run/netns/nowhere")
+    assert host.state() == before
 
 
 def test_another_container_under_the_path_of_a_dead_one_is_not_touched(host: Host) -> None:
