@@ -29,7 +29,7 @@ check: $(STAMP) ## Lint, types, layers, generated files
 
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## Run all tests (real nats-server, OpenBao and kubectl; ARGS= for pytest)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m tests $(ARGS)
 
 demo: $(STAMP) ## Run the main job on localcluster and check it (ARGS=--json for machine-readable lines)
 	@$(BIN)/python -m localcluster.demo $(ARGS)

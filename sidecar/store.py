@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -50,8 +51,12 @@ class CredentialStore:
         write_file(self._folder / CREDS, credentials.file().encode(), FOR_APPLICATION)
 
     def save_ca(self, pem: str) -> None:
-        """Write the CA that applications verify NATS against."""
-        write_file(self._folder / CA, pem.encode(), FOR_APPLICATION)
+        """Write the CA that applications verify NATS against; nothing where it stands already."""
+        path, content = self._folder / CA, pem.encode()
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == content and stat.S_IMODE(path.stat().st_mode) == FOR_APPLICATION:
+                return
+        write_file(path, content, FOR_APPLICATION)
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
