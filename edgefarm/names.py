@@ -78,6 +78,21 @@ WEBHOOK_CA_SECRET: Final = "network-webhook-ca"
 #: The same for the authorities of the leafs' certificates, which serve all networks.
 LEAF_CA_SECRET: Final = "network-leaf-ca"
 
+#: The chart's service account of the reconciler; owner of the servers that the reconciler runs, so that they end with it.
+CONTROLLER_SERVICE_ACCOUNT: Final = "network-controller"
+#: ConfigMap with the authorities (`ca.crt`) by which pods and webhook verify Vault and NATS; written by the reconciler.
+SERVERS_CA: Final = "network-ca"
+#: The authority of the servers that the reconciler runs; only the reconciler may read it.
+SERVERS_CA_SECRET: Final = "network-servers-ca"
+#: OpenBao and NATS, where the reconciler runs them: StatefulSet, Service and ConfigMap have this name, and what belongs
+#: to them begins with it.
+VAULT_SERVER: Final = "network-vault"
+NATS_SERVER: Final = "network-nats"
+VAULT_UNSEAL_SECRET: Final = f"{VAULT_SERVER}-unseal"
+VAULT_RECOVERY_SECRET: Final = f"{VAULT_SERVER}-recovery"
+#: The role by which the reconciler sets up the OpenBao that it runs.
+VAULT_SETUP_ROLE: Final = "networksetup"
+
 SIDECAR_CONTAINER: Final = "network-sidecar"
 #: Init container that gets the first credentials where there are no native sidecars.
 INIT_CONTAINER: Final = "network-init"
@@ -98,6 +113,7 @@ DEFAULT_KV_MOUNT: Final = "edgefarm-kv"
 #: Images of a leaf's containers, unless the configuration names others.
 SIDECAR_IMAGE: Final = "ghcr.io/edgefarm/network-sidecar:latest"
 NATS_IMAGE: Final = "docker.io/library/nats:2.15-alpine"
+OPENBAO_IMAGE: Final = "docker.io/openbao/openbao:2.7.2"
 
 SYSTEM_ACCOUNT: Final = "SYS"
 OPERATOR_KEY: Final = "operator"
@@ -330,3 +346,13 @@ def _digest(text: str, length: int) -> str:
 
 def _labels(**names: str) -> tuple[str, ...]:
     return tuple(check_label(name, what.replace("_", " ")) for what, name in names.items())
+
+
+def server_peers(server: str) -> str:
+    """The headless Service through which the replicas of a server that the reconciler runs find each other."""
+    return f"{server}-peers"
+
+
+def server_tls_secret(server: str) -> str:
+    """The Secret with the certificate of such a server."""
+    return f"{server}-tls"

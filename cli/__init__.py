@@ -1,0 +1,1 @@
+"""The command `edgefarm`: what users and administrators ask of an installation; above all programs, used by none."""
