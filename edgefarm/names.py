@@ -78,7 +78,7 @@ WEBHOOK_CA_SECRET: Final = "network-webhook-ca"
 #: The same for the authorities of the leafs' certificates, which serve all networks.
 LEAF_CA_SECRET: Final = "network-leaf-ca"
 
-#: The chart's service account of the reconciler; owner of the servers that the reconciler runs, so that they end with it.
+#: The reconciler's own account, made by the chart; owner of the servers that it runs, so that they end with it.
 CONTROLLER_SERVICE_ACCOUNT: Final = "network-controller"
 #: ConfigMap with the authorities (`ca.crt`) by which pods and webhook verify Vault and NATS; written by the reconciler.
 SERVERS_CA: Final = "network-ca"
