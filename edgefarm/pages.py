@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 
 @dataclass(frozen=True)
@@ -34,5 +35,15 @@ NOT_ALLOWED = Page(b"only GET is allowed\n", HTTPStatus.METHOD_NOT_ALLOWED)
 
 def request_line(head: bytes) -> tuple[str, str] | None:
     """Method and path of a request without its query; None when it is no HTTP request."""
-    words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+    words = _words(head)
     return (words[0], words[1].partition("?")[0]) if len(words) == 3 else None
+
+
+def query(head: bytes) -> dict[str, str]:
+    """The query of a request, decoded; of a name that comes twice the last value."""
+    words = _words(head)
+    return dict(parse_qsl(words[1].partition("?")[2])) if len(words) == 3 else {}
+
+
+def _words(head: bytes) -> list[str]:
+    return head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")

@@ -1,25 +1,34 @@
-"""Serves /healthz, /readyz and /metrics over plain HTTP: small on purpose, for the kubelet and Prometheus only."""
+"""Serves /healthz, /readyz, /metrics and /diagnostics over plain HTTP: small on purpose, for the kubelet, Prometheus and
+`edgefarm doctor` only."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
-from edgefarm.pages import BAD_REQUEST, NOT_ALLOWED, Page, request_line
+from edgefarm.pages import BAD_REQUEST, NOT_ALLOWED, Page, query, request_line
+
+#: Answers a question that takes time, from the request's query; never raises.
+Answerer = Callable[[Mapping[str, str]], Awaitable[Page]]
 
 _TIMEOUT: Final = 5.0
+#: Seconds that an answerer may take; it sets itself a shorter limit and says so.
+_ANSWER_TIMEOUT: Final = 10.0
 _MAX_REQUEST: Final = 16 * 1024
 
 
 class HealthServer:
     """Answers GET requests from functions, one request per connection."""
 
-    def __init__(self, pages: Mapping[str, Callable[[], Page]]) -> None:
-        """`pages`: path to the function that makes the answer."""
+    def __init__(
+        self, pages: Mapping[str, Callable[[], Page]], answerers: Mapping[str, Answerer] | None = None
+    ) -> None:
+        """Both: path to the function that makes the answer."""
         self._pages = pages
+        self._answerers = answerers or {}
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> None:
@@ -44,19 +53,24 @@ class HealthServer:
             try:
                 async with asyncio.timeout(_TIMEOUT):
                     head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self._answer(head).encode())
+                async with asyncio.timeout(_ANSWER_TIMEOUT):
+                    page = await self._answer(head)
+                async with asyncio.timeout(_TIMEOUT):
+                    writer.write(page.encode())
                     await writer.drain()
             finally:
                 writer.close()
 
-    def _answer(self, head: bytes) -> Page:
+    async def _answer(self, head: bytes) -> Page:
         line = request_line(head)
         if line is None:
             return BAD_REQUEST
         method, path = line
-        page = self._pages.get(path)
-        if page is None:
-            return Page(f"known here: {', '.join(sorted(self._pages))}\n".encode(), HTTPStatus.NOT_FOUND)
+        known = sorted({*self._pages, *self._answerers})
+        if path not in known:
+            return Page(f"known here: {', '.join(known)}\n".encode(), HTTPStatus.NOT_FOUND)
         if method != "GET":
             return NOT_ALLOWED
-        return page()
+        if path in self._answerers:
+            return await self._answerers[path](query(head))
+        return self._pages[path]()
