@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -11,9 +12,18 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from localcluster.client import CONFIG_MAPS, NODES, PODS, SECRETS, SERVICES, Client, Json, Resource
+from localcluster.client import (
+    CONFIG_MAPS,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    Client,
+    Json,
+)
 from localcluster.events import EventRecorder
-from localcluster.informer import Informer
+from localcluster.informer import Informer, key_of
 from localcluster.network.clients import Clients
 from localcluster.network.services import ServiceProxy, is_served
 from localcluster.network.uplinks import Uplink, Uplinks
@@ -27,6 +37,7 @@ from localcluster.node.preparation import Runtime
 from localcluster.node.registration import Registrar
 from localcluster.node.sources import PodFacts
 from localcluster.node.spec import REBOOT_ANNOTATION, NodeSpec
+from localcluster.workloads.pods import controller_of
 
 _log = structlog.get_logger()
 _STOP_GRACE_SECONDS = 3.0
@@ -81,7 +92,10 @@ class NodeRunner:
                     group.create_task(self._registrar.run())
                     self._serve_network(group, Clients(launcher.node_of_session))
                     for resource in (SECRETS, CONFIG_MAPS):
-                        group.create_task(self._watch_sources(resource))
+                        group.create_task(self._watch_sources(Informer(self._client, resource)))
+                    claims = Informer(self._client, PERSISTENT_VOLUME_CLAIMS)
+                    claims.listen(lambda claim: self._drop_volume(claims, claim))
+                    group.create_task(self._watch_sources(claims))
                     self._pods.listen(lambda pod: self._observe(pod, runtime))
                     self._nodes.listen(self._observe_node)
                     for informer in (self._nodes, self._services):
@@ -151,7 +165,7 @@ class NodeRunner:
 
     def _start(self, pod: Json, runtime: Runtime) -> None:
         uid, node = pod["metadata"]["uid"], pod["spec"]["nodeName"]
-        facts = PodFacts(node, self._addresses.take(), self._hosts[node])
+        facts = PodFacts(node, self._addresses.take(_holder(pod)), self._hosts[node])
         worker = self._workers[uid] = PodWorker(pod, facts, runtime)
         worker.update(pod)
         self._tasks[uid] = asyncio.create_task(self._run_pod(uid, worker), name=f"pod {pod['metadata']['name']}")
@@ -165,15 +179,28 @@ class NodeRunner:
         self._addresses.give_back(worker.facts.pod_ip)
         del self._workers[uid], self._tasks[uid]
 
-    async def _watch_sources(self, resource: Resource) -> None:
+    async def _watch_sources(self, informer: Informer) -> None:
         def tell(obj: Json) -> None:
             for worker in self._workers.values():
                 if worker.pod["metadata"]["namespace"] == obj["metadata"]["namespace"]:
-                    worker.source_changed(resource, obj["metadata"]["name"])
+                    worker.source_changed(informer.resource, obj["metadata"]["name"])
 
-        informer = Informer(self._client, resource)
         informer.listen(tell)
         await informer.run()
+
+    def _drop_volume(self, claims: Informer, claim: Json) -> None:
+        """Delete the data of a claim that is gone."""
+        present = claims.items.get(key_of(claim))
+        volume = claim["spec"].get("volumeName")
+        if volume and (present is None or present["metadata"]["uid"] != claim["metadata"]["uid"]):
+            shutil.rmtree(self._settings.data_dir / "claims" / volume, ignore_errors=True)
+
+
+def _holder(pod: Json) -> str:
+    """Who keeps the pod's address: the name, where a StatefulSet makes a new pod of the same name after this one."""
+    if controller_of(pod, "StatefulSet") is None:
+        return ""
+    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
 
 
 def _is_over(pod: Json) -> bool:

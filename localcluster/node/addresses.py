@@ -22,6 +22,7 @@ class AddressBlock:
         self._prefix = prefix
         self._claim = claim
         self._free = deque(f"{prefix}.{high}.{low}" for high in range(1, 255) for low in range(1, 255))
+        self._held: dict[str, str] = {}
 
     @classmethod
     def claim(cls) -> AddressBlock:
@@ -46,12 +47,21 @@ class AddressBlock:
         """A socket that listens on the kubelet's port of the node with this index."""
         return self._claim.dup() if index == 0 else socket.create_server((self.node(index), KUBELET_PORT))
 
-    def take(self) -> str:
-        """An address for a pod: the one that has been free for the longest time."""
-        return self._free.popleft()
+    def take(self, holder: str = "") -> str:
+        """An address for a pod: the one that has been free for the longest time.
+
+        A `holder` gets the same one whenever it asks, and nobody else gets that.
+        """
+        if not holder:
+            return self._free.popleft()
+        if holder not in self._held:
+            self._held[holder] = self._free.popleft()
+        return self._held[holder]
 
     def give_back(self, address: str) -> None:
-        self._free.append(address)
+        """Hand in what a pod without a holder had; the address of a holder stays its own."""
+        if address not in self._held.values():
+            self._free.append(address)
 
     def close(self) -> None:
         self._claim.close()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from localcluster.client import CONFIG_MAPS, SECRETS, Client, Json, Resource
+from localcluster.client import CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, SECRETS, Client, Json, Resource
 from localcluster.node.sources import MissingSource, PodFacts, Token, field, read_data, request_token
 
 _DATA: Final = "..data"
@@ -28,7 +28,7 @@ class VolumePlaces:
     node_root: Path
     """What hostPath volumes see as `/`; every node has its own."""
     claims: Path
-    """Folders of persistent volume claims; they outlive pods and are seen by all nodes."""
+    """Folders of persistent volumes; they go with their claims, and all nodes see them."""
 
 
 class PodVolumes:
@@ -49,10 +49,14 @@ class PodVolumes:
         self._namespace = pod["metadata"]["namespace"]
         self._volumes: list[Json] = pod["spec"].get("volumes") or []
         self._tokens: dict[tuple[str, int], Token] = {}
+        #: Name of a claim -> name of the volume that it is bound to.
+        self._bound: dict[str, str] = {}
 
     async def refresh(self, pod: Json) -> None:
         """Make all volumes, or bring their contents up to date; raise MissingSource for what is not there yet."""
         for volume in self._volumes:
+            if "persistentVolumeClaim" in volume:
+                await self._bind(volume["persistentVolumeClaim"]["claimName"])
             path = self._path(volume)
             if "hostPath" in volume:
                 _make_host_path(path, volume["hostPath"].get("type") or "")
@@ -63,7 +67,9 @@ class PodVolumes:
                 write_payload(path, payload)
 
     def uses(self, resource: Resource, name: str) -> bool:
-        """Whether a volume shows this ConfigMap or Secret."""
+        """Whether a volume shows this ConfigMap or Secret, or stands for this claim."""
+        if resource == PERSISTENT_VOLUME_CLAIMS:
+            return any(volume.get("persistentVolumeClaim", {}).get("claimName") == name for volume in self._volumes)
         key, name_key = ("secret", "secretName") if resource == SECRETS else ("configMap", "name")
         for volume in self._volumes:
             if volume.get(key, {}).get(name_key) == name:
@@ -107,8 +113,19 @@ class PodVolumes:
         if "hostPath" in volume:
             return self._places.node_root / str(volume["hostPath"]["path"]).lstrip("/")
         if "persistentVolumeClaim" in volume:
-            return self._places.claims / f"{self._namespace}_{volume['persistentVolumeClaim']['claimName']}"
+            return self._places.claims / self._bound[volume["persistentVolumeClaim"]["claimName"]]
         return self._places.pod / "volumes" / str(volume["name"])
+
+    async def _bind(self, claim_name: str) -> None:
+        """Learn which volume the claim is bound to; that never changes."""
+        if claim_name in self._bound:
+            return
+        claim = await self._client.find(PERSISTENT_VOLUME_CLAIMS, claim_name, self._namespace)
+        if claim is None:
+            raise MissingSource(f"persistentvolumeclaim {claim_name!r} not found")
+        if claim.get("status", {}).get("phase") != "Bound":
+            raise MissingSource(f"persistentvolumeclaim {claim_name!r} is not bound")
+        self._bound[claim_name] = claim["spec"]["volumeName"]
 
     async def _payload(self, pod: Json, volume: Json) -> Payload | None:
         """Files of the volume; None for one whose content is the pod's own."""

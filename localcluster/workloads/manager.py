@@ -14,6 +14,8 @@ from localcluster.client import (
     JOBS,
     NAMESPACES,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    POD_DISRUPTION_BUDGETS,
     PODS,
     REPLICA_SETS,
     SECRETS,
@@ -25,6 +27,7 @@ from localcluster.client import (
 )
 from localcluster.events import EventRecorder
 from localcluster.informer import Informer
+from localcluster.workloads.claims import ClaimController
 from localcluster.workloads.controller import Cluster, Controller
 from localcluster.workloads.daemonset import DaemonSetController
 from localcluster.workloads.deployment import DeploymentController
@@ -45,6 +48,8 @@ _WATCHED: Final[tuple[Resource, ...]] = (
     JOBS,
     NAMESPACES,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    POD_DISRUPTION_BUDGETS,
     PODS,
     REPLICA_SETS,
     SECRETS,
@@ -53,6 +58,7 @@ _WATCHED: Final[tuple[Resource, ...]] = (
     STATEFUL_SETS,
 )
 _CONTROLLERS: Final[tuple[type[Controller], ...]] = (
+    ClaimController,
     DaemonSetController,
     DeploymentController,
     EndpointController,

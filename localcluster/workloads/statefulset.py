@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from edgefarm.errors import EdgefarmError
-from localcluster.client import PODS, STATEFUL_SETS, Json, Resource
+from localcluster.client import PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS, Json, Resource
 from localcluster.informer import Key
+from localcluster.workloads.claims import claims_for, owners_of_claim
 from localcluster.workloads.controller import Controller, Retry
 from localcluster.workloads.pods import is_active, is_controlled_by, is_ready, pod_from, template_hash
 
@@ -14,8 +15,6 @@ _REVISION_LABEL: Final = "controller-revision-hash"
 
 
 class StatefulSetController(Controller):
-    """Persistent volume claims are not made as objects: a claim's name is a folder of the node runner."""
-
     resource: ClassVar[Resource] = STATEFUL_SETS
     kind: ClassVar[str] = "StatefulSet"
     owned: ClassVar[tuple[Resource, ...]] = (PODS,)
@@ -31,6 +30,7 @@ class StatefulSetController(Controller):
             if is_controlled_by(pod, stateful_set)
         }
         revision = f"{name}-{template_hash(stateful_set['spec']['template'])}"
+        await self._own_claims(stateful_set)
         try:
             await self._step(stateful_set, pods, revision)
         finally:
@@ -75,17 +75,46 @@ class StatefulSetController(Controller):
         pod["spec"]["hostname"] = name
         if spec.get("serviceName"):
             pod["spec"]["subdomain"] = spec["serviceName"]
-        claims = [template["metadata"]["name"] for template in spec.get("volumeClaimTemplates") or []]
+        claims = claims_for(stateful_set, name)
         others = [volume for volume in pod["spec"].get("volumes") or [] if volume["name"] not in claims]
         pod["spec"]["volumes"] = others + [
-            {"name": claim, "persistentVolumeClaim": {"claimName": f"{claim}-{name}"}} for claim in claims
+            {"name": volume, "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
+            for volume, claim in claims.items()
         ]
         try:
+            for claim in claims.values():
+                await self._ensure_claim(claim, metadata["namespace"])
             return await self.client.create(PODS, pod, metadata["namespace"])
         except EdgefarmError as error:
             message = f"create Pod {name} failed: {error}"
             await self.cluster.recorder.record(stateful_set, "FailedCreate", message, warning=True)
             raise Retry from error
+
+    async def _ensure_claim(self, claim: Json, namespace: str) -> None:
+        name = claim["metadata"]["name"]
+        present = await self.client.find(PERSISTENT_VOLUME_CLAIMS, name, namespace)
+        if present is None:
+            await self.client.create(PERSISTENT_VOLUME_CLAIMS, claim, namespace)
+        elif "deletionTimestamp" in present["metadata"]:
+            raise Retry  # its successor would be another volume
+
+    async def _own_claims(self, stateful_set: Json) -> None:
+        """Have the claims that exist go with the StatefulSet, or stay, as it says now."""
+        namespace, spec = stateful_set["metadata"]["namespace"], stateful_set["spec"]
+        if not spec.get("volumeClaimTemplates"):
+            return
+        wanted = {
+            claim["metadata"]["name"]
+            for index in range(spec.get("replicas", 1))
+            for claim in claims_for(stateful_set, f"{stateful_set['metadata']['name']}-{index}").values()
+        }
+        for claim in (await self.client.list(PERSISTENT_VOLUME_CLAIMS, namespace))[0]:
+            metadata = claim["metadata"]
+            present = metadata.get("ownerReferences") or []
+            owners = owners_of_claim(stateful_set, present)
+            if metadata["name"] in wanted and [owner["uid"] for owner in owners] != [owner["uid"] for owner in present]:
+                change = {"metadata": {"ownerReferences": owners, "resourceVersion": metadata["resourceVersion"]}}
+                await self.client.patch(PERSISTENT_VOLUME_CLAIMS, metadata["name"], change, namespace)
 
     async def _delete(self, pod: Json) -> None:
         metadata = pod["metadata"]
