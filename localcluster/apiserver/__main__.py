@@ -15,7 +15,7 @@ import uvicorn
 from edgefarm.telemetry import configure_logging
 from localcluster.apiserver.admission import Admission
 from localcluster.apiserver.app import Api
-from localcluster.apiserver.bootstrap import create_namespaces
+from localcluster.apiserver.bootstrap import create_objects
 from localcluster.apiserver.cluster_ips import ClusterIPs
 from localcluster.apiserver.kubelet import KubeletClient
 from localcluster.apiserver.objects import Objects
@@ -84,7 +84,7 @@ def main() -> None:
     registry = Registry()
     services = ServiceRange.claim()
     objects = Objects(store, registry, Admission(store, WebhookClient(store)), ClusterIPs(store, services.network))
-    create_namespaces(store, registry, datetime.now(UTC))
+    create_objects(store, registry, services.network, datetime.now(UTC))
     kubelets = KubeletClient(store, certificate, key)
     api = Api(objects, Tokens(store, admin_token), kubelets, url, arguments.bookmark_seconds)
     config = uvicorn.Config(

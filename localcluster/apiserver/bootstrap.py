@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from datetime import datetime
+from ipaddress import IPv4Network
 
+from localcluster.apiserver import policies
 from localcluster.apiserver.calls import timestamp
 from localcluster.apiserver.defaults import set_defaults
 from localcluster.apiserver.resources import Registry
 from localcluster.apiserver.store import Json, Store
 
 
-def create_namespaces(store: Store, registry: Registry, now: datetime) -> None:
-    """The four namespaces that every cluster has."""
-    resource = registry.stored(("", "namespaces"))
+def create_objects(store: Store, registry: Registry, services: IPv4Network, now: datetime) -> None:
+    """What every cluster has: four namespaces, two priority classes, the range of its Services."""
+    for group, plural, obj in _objects(services, now):
+        resource = registry.stored((group, plural))
+        metadata = {**obj["metadata"], "uid": str(uuid.uuid4()), "creationTimestamp": timestamp(now)}
+        complete: Json = {"kind": resource.kind, "apiVersion": resource.api_version, **obj, "metadata": metadata}
+        set_defaults(resource, complete)
+        store.put(resource.bucket, complete, None)
+
+
+def _objects(services: IPv4Network, now: datetime) -> Iterator[tuple[str, str, Json]]:
     for name in ("default", "kube-node-lease", "kube-public", "kube-system"):
-        metadata = {"name": name, "uid": str(uuid.uuid4()), "creationTimestamp": timestamp(now)}
-        obj: Json = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
-        set_defaults(resource, obj)
-        store.put(resource.bucket, obj, None)
+        yield "", "namespaces", {"metadata": {"name": name}}
+    for name, value in policies.SYSTEM_PRIORITIES.items():
+        description = "Used for system critical pods that the cluster cannot do without."
+        yield (
+            "scheduling.k8s.io",
+            "priorityclasses",
+            {"metadata": {"name": name, "generation": 1}, "value": value, "description": description},
+        )
+    ready = {"type": "Ready", "status": "True", "reason": "", "message": "Kubernetes Service CIDR is ready"}
+    yield (
+        "networking.k8s.io",
+        "servicecidrs",
+        {
+            "metadata": {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+            "spec": {"cidrs": [str(services)]},
+            "status": {"conditions": [ready | {"lastTransitionTime": timestamp(now)}]},
+        },
+    )

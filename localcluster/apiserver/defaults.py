@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 from typing import Any, Final
 
+from localcluster.apiserver import policies, storage
 from localcluster.apiserver.resources import Resource
 
 Json = dict[str, Any]
@@ -21,11 +22,9 @@ def set_defaults(resource: Resource, obj: Json) -> None:
         defaulter(obj)
 
 
-def admit_pod_priority(pod: Json) -> None:
-    """What the Priority and DefaultTolerationSeconds admission plugins add to every new pod."""
+def admit_pod_tolerations(pod: Json) -> None:
+    """What the DefaultTolerationSeconds admission plugin adds to every new pod."""
     spec = pod["spec"]
-    spec.setdefault("priority", 0)
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     tolerations = list(spec.get("tolerations") or [])
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         tolerated = any(
@@ -232,11 +231,6 @@ def _namespace(obj: Json) -> None:
     _fill(obj.setdefault("status", {}), phase="Active")
 
 
-def _claim(obj: Json) -> None:
-    _fill(obj.setdefault("spec", {}), volumeMode="Filesystem")
-    _fill(obj.setdefault("status", {}), phase="Pending")
-
-
 def _webhooks(obj: Json) -> None:
     for hook in _dicts(obj.get("webhooks")):
         _fill(hook, failurePolicy="Fail", matchPolicy="Equivalent", timeoutSeconds=10)
@@ -274,11 +268,16 @@ _DEFAULTERS: Final[dict[tuple[str, str], Callable[[Json], None]]] = {
     ("", "Service"): _service,
     ("", "Secret"): _secret,
     ("", "Namespace"): _namespace,
-    ("", "PersistentVolumeClaim"): _claim,
+    ("", "PersistentVolumeClaim"): storage.complete_claim,
+    ("", "PersistentVolume"): storage.complete_volume,
     ("apps", "Deployment"): _deployment,
     ("apps", "DaemonSet"): _daemon_set,
     ("apps", "StatefulSet"): _stateful_set,
     ("apps", "ReplicaSet"): _replica_set,
+    ("networking.k8s.io", "NetworkPolicy"): policies.complete_network_policy,
+    ("policy", "PodDisruptionBudget"): policies.complete_budget,
+    ("scheduling.k8s.io", "PriorityClass"): policies.complete_priority_class,
+    ("storage.k8s.io", "StorageClass"): storage.complete_class,
     ("batch", "Job"): _job,
     ("batch", "CronJob"): _cron_job,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _webhooks,

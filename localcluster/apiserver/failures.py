@@ -63,6 +63,12 @@ class Cause:
         return cls(field, "FieldValueForbidden", f"Forbidden: {hint}")
 
     @classmethod
+    def unsupported(cls, field: str, value: object, supported: Sequence[str]) -> Cause:
+        options = ", ".join(f'"{option}"' for option in supported)
+        text = f'Unsupported value: "{value or ""}": supported values: {options}'
+        return cls(field, "FieldValueNotSupported", text)
+
+    @classmethod
     def not_found(cls, field: str, value: object) -> Cause:
         return cls(field, "FieldValueNotFound", f"Not found: {quote(value)}")
 

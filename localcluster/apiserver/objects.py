@@ -13,7 +13,9 @@ from localcluster.apiserver import (
     defaults,
     definitions,
     lifecycle,
+    policies,
     service_accounts,
+    storage,
     structural,
     validation,
 )
@@ -34,6 +36,7 @@ from localcluster.apiserver.store import Changed, Json, Store, Stored
 
 _NAMESPACES: Final = ("", "namespaces")
 _PODS: Final = ("", "pods")
+_CLAIMS: Final = ("", "persistentvolumeclaims")
 _CRDS: Final = ("apiextensions.k8s.io", "customresourcedefinitions")
 #: How often a write without a resourceVersion is tried again when another write comes between.
 _ATTEMPTS: Final = 5
@@ -267,7 +270,10 @@ class Objects:
     def _admit_in_tree(self, call: Call, obj: Json) -> None:
         if call.resource.bucket == _PODS and not call.subresource:
             service_accounts.admit(obj, self.store)
-            defaults.admit_pod_priority(obj)
+            policies.admit_priority(obj, self.store)
+            defaults.admit_pod_tolerations(obj)
+        elif call.resource.bucket == _CLAIMS and not call.subresource:
+            storage.admit_claim(obj, self.store)
 
     def _recomplete(self, call: Call, obj: Json) -> None:
         """A webhook changed the object: defaults and in-tree plugins see it again."""

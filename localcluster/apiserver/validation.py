@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from localcluster.apiserver import cluster_ips
+from localcluster.apiserver import cluster_ips, policies, storage
 from localcluster.apiserver.failures import Cause
 from localcluster.apiserver.resources import Resource
 from localcluster.apiserver.selectors import matches_label_selector
@@ -163,7 +163,7 @@ def _pod_spec(spec: Json, path: str, claimed: Iterable[str] = ()) -> Iterable[Ca
                         hint = "may not be set for init containers without restartPolicy=Always"
                         yield Cause.forbidden(f"{where}.{member}", hint)
     if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never"):
-        yield _unsupported(f"{path}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
+        yield Cause.unsupported(f"{path}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
 
 
 def _container(container: Json, path: str, volumes: set[str]) -> Iterable[Cause]:
@@ -235,7 +235,7 @@ def _workload(obj: Json, old: Json | None) -> list[Cause]:
     causes += _pod_spec(template.get("spec") or {}, "spec.template.spec", claimed)
     policy = (template.get("spec") or {}).get("restartPolicy")
     if policy != "Always":
-        causes.append(_unsupported("spec.template.spec.restartPolicy", policy, ("Always",)))
+        causes.append(Cause.unsupported("spec.template.spec.restartPolicy", policy, ("Always",)))
     replicas = spec.get("replicas", 0)
     if replicas < 0:
         hint = "must be greater than or equal to 0"
@@ -293,7 +293,7 @@ def _webhooks(obj: Json, _old: Json | None) -> list[Cause]:
             hint = "should be a domain with at least three segments separated by dots"
             causes.append(Cause.invalid(f"{where}.name", hook.get("name", ""), hint))
         if hook.get("sideEffects") not in ("None", "NoneOnDryRun"):
-            causes.append(_unsupported(f"{where}.sideEffects", hook.get("sideEffects"), ("None", "NoneOnDryRun")))
+            causes.append(Cause.unsupported(f"{where}.sideEffects", hook.get("sideEffects"), ("None", "NoneOnDryRun")))
         if "v1" not in (hook.get("admissionReviewVersions") or ()):
             hint = "must include at least one of v1, v1beta1"
             causes.append(Cause.invalid(f"{where}.admissionReviewVersions", [], hint))
@@ -306,12 +306,6 @@ def _webhooks(obj: Json, _old: Json | None) -> list[Cause]:
     return causes
 
 
-def _unsupported(field: str, value: Any, supported: tuple[str, ...]) -> Cause:
-    options = ", ".join(f'"{option}"' for option in supported)
-    text = f'Unsupported value: "{value or ""}": supported values: {options}'
-    return Cause(field, "FieldValueNotSupported", text)
-
-
 def _without(spec: Json, fields: set[str]) -> Json:
     return {key: value for key, value in spec.items() if key not in fields}
 
@@ -321,10 +315,17 @@ _CHECKERS: Final[dict[tuple[str, str], Callable[[Json, Json | None], list[Cause]
     ("", "Service"): _service,
     ("", "ConfigMap"): _configuration,
     ("", "Secret"): _configuration,
+    ("", "PersistentVolume"): storage.volume_problems,
+    ("", "PersistentVolumeClaim"): storage.claim_problems,
     ("apps", "Deployment"): _workload,
     ("apps", "DaemonSet"): _workload,
     ("apps", "ReplicaSet"): _workload,
     ("apps", "StatefulSet"): _stateful_set,
+    ("networking.k8s.io", "NetworkPolicy"): policies.network_policy_problems,
+    ("networking.k8s.io", "ServiceCIDR"): policies.range_problems,
+    ("policy", "PodDisruptionBudget"): policies.budget_problems,
+    ("scheduling.k8s.io", "PriorityClass"): policies.priority_class_problems,
+    ("storage.k8s.io", "StorageClass"): storage.class_problems,
     ("rbac.authorization.k8s.io", "RoleBinding"): _role_binding,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _role_binding,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _webhooks,
