@@ -50,6 +50,16 @@ class _Operator:
         return self.signing_keys[0]
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What an account shall say, whose signature counts, and how the servers' answers compare with that."""
+
+    wanted: Mapping[str, Any]
+    trusted: tuple[str, ...]
+    found: Comparison
+    servers: tuple[str, ...]
+
+
 class Accounts:
     """The accounts of all networks."""
 
@@ -67,16 +77,28 @@ class Accounts:
         Raises AccountNotStored when a server goes on holding something else, NatsUnavailable, NatsRefused, and what
         Vault raises.
         """
+        look = await self._look(network, account, keys)
+        if anew or not look.found.equal:
+            issued_at = next_issued_at(self._context.clock(), look.found.newest_issued_at)
+            token = await self._sign({**look.wanted, "iat": issued_at})
+            await self._context.nats().push(token)
+            await self._read_back(account, look.wanted, look.trusted)
+        return look.found, list(look.servers)
+
+    async def compared(
+        self, network: Accountable, account: str, keys: Sequence[ScopedKey]
+    ) -> tuple[Comparison, tuple[str, ...]]:
+        """How what the servers hold differs from what they shall hold, and their names; nothing is changed. Raises what
+        `ensure` raises."""
+        look = await self._look(network, account, keys)
+        return look.found, look.servers
+
+    async def _look(self, network: Accountable, account: str, keys: Sequence[ScopedKey]) -> _Look:
         operator = await self._operator()
         wanted = claims_of(network, account, keys, Envelope(operator.issuer, secrets.token_hex(16), 0))
         answers = await self._context.nats().lookup(account)
-        before = compare(answers, wanted, operator.signing_keys)
-        if anew or not before.equal:
-            issued_at = next_issued_at(self._context.clock(), before.newest_issued_at)
-            token = await self._sign({**wanted, "iat": issued_at})
-            await self._context.nats().push(token)
-            await self._read_back(account, wanted, operator.signing_keys)
-        return before, sorted({answer.server for answer in answers})
+        found = compare(answers, wanted, operator.signing_keys)
+        return _Look(wanted, operator.signing_keys, found, tuple(sorted({answer.server for answer in answers})))
 
     async def stored(self, account: str) -> Mapping[str, Any] | None:
         """What the servers hold under the account, if any of them does."""

@@ -56,12 +56,12 @@ class Convergence:
         in_use = {holder.path: scope.key for scope in scopes for holder in scope.holders}
         leaving = departures(found.grants, in_use, found.keys)
         await vault.revoke(leaving.roles)
-        due = KeysDue(_schedule(blueprint), self._context.clock, frozenset(leaving.keys))
+        due = KeysDue(key_schedule(blueprint), self._context.clock, frozenset(leaving.keys))
         identity, keys = await ensure_keys(vault, found, scopes, due)
         account = account_public(identity.versions[IDENTITY_VERSION].public_key)
         scoped = [entry for key in keys for entry in key.claims()]
         before, servers = await self._accounts.ensure(blueprint, account, scoped, anew=reserve_again)
-        grants = await self._grants(blueprint, account, keys)
+        grants = await wanted_grants(blueprint, account, keys, self._accounts)
         writes = grant_writes(grants, found.grants.without(leaving.roles))
         await vault.write_grants(writes)
         # Keys before documents: a Policy made again under an old name must find that the key has served others.
@@ -84,19 +84,6 @@ class Convergence:
         """Have leafs that were away told what the account is now. AccountNotStored when it has to be looked into."""
         await self._accounts.push_again(account)
 
-    async def _grants(self, blueprint: Blueprint, account: str, keys: Sequence[ScopeKey]) -> list[Grant]:
-        leaf = blueprint.entry.members() if blueprint.entry else {"leaf": []}
-        make = GrantMaker(account, blueprint.credentials, blueprint.configuration, leaf)
-        grants = []
-        for key in keys:
-            for holder in key.scope.holders:
-                grant = make.grant(holder, key.signing())
-                if key.scope.storage is not None:
-                    system = await self._accounts.system_access()
-                    grant = leaf_grant(grant, blueprint.configuration, system, key.scope.storage)
-                grants.append(grant)
-        return grants
-
     async def remove(self, network: str, account_before: str | None, *, reserved: bool) -> None:
         """Remove what the account stores, the account from the servers, then roles, policies, documents and keys; the
         account's key last, because it tells an interrupted removal which account it was. `reserved`: whether the hub
@@ -117,6 +104,24 @@ class Convergence:
             await vault.delete_keys([found.account.name])
 
 
+async def wanted_grants(
+    blueprint: Blueprint, account: str, keys: Sequence[ScopeKey], accounts: Accounts
+) -> list[Grant]:
+    """What Vault shall hold for all holders of the keys. Raises what reading the system account raises, where there are
+    leafs."""
+    leaf = blueprint.entry.members() if blueprint.entry else {"leaf": []}
+    make = GrantMaker(account, blueprint.credentials, blueprint.configuration, leaf)
+    grants = []
+    for key in keys:
+        for holder in key.scope.holders:
+            grant = make.grant(holder, key.signing())
+            if key.scope.storage is not None:
+                system = await accounts.system_access()
+                grant = leaf_grant(grant, blueprint.configuration, system, key.scope.storage)
+            grants.append(grant)
+    return grants
+
+
 def _lets_us_in(account: Mapping[str, Any] | None, key: TransitKey | None) -> bool:
     """Whether an account has JetStream and knows the latest version of our own key."""
     if account is None or key is None:
@@ -127,7 +132,7 @@ def _lets_us_in(account: Mapping[str, Any] | None, key: TransitKey | None) -> bo
     return has_jetstream and account_public(key.latest.public_key) in publics
 
 
-def _schedule(blueprint: Blueprint) -> KeySchedule:
+def key_schedule(blueprint: Blueprint) -> KeySchedule:
     """The cluster's schedule; a network whose credentials live longer gets as long an overlap."""
     keys = blueprint.configuration.keys
     lifetime = AccessTimes.of(blueprint.credentials, blueprint.configuration).lifetime

@@ -14,6 +14,7 @@ from reconciler.concurrency import all_of
 from reconciler.context import Context, Mapper, Store, Watch
 from reconciler.desired import leaf_service
 from reconciler.desired.leafs import LeafEntry
+from reconciler.keypairs import decode
 from reconciler.ports import SECRET, SERVICE, Kind, Object
 
 _KINDS: Final = (SERVICE, SECRET)
@@ -70,6 +71,13 @@ class LeafObjects:
             entry=LeafEntry(urls, plan.ca_bundle.decode()) if urls else None,
             look_again=min(authority.look_again_at, plan.look_again_at),
         )
+
+    def known(self, network: str) -> LeafEntry | None:
+        """Where pods find the leaf of their node as far as the informers tell; nothing is made or mended."""
+        service, secret = (self._found(kind, names.leaf_service(network)) for kind in _KINDS)
+        urls = leaf_service.entry_urls(service) if service is not None else ()
+        authority = decode(_data(secret)).get("ca.crt", b"")
+        return LeafEntry(urls, authority.decode()) if urls and authority else None
 
     async def remove(self, network: str) -> None:
         """Delete Service and Secret of a network; absent ones and those of others are fine."""

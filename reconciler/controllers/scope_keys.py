@@ -69,11 +69,14 @@ async def _ensure_key(vault: AccountVault, found: VaultObjects, scope: Scope, du
         key = await vault.replace_key(scope.key)
     else:
         key = found.keys.get(scope.key) or await vault.create_key(scope.key)
+    if scope.orders is not None and plan_key(key, scope.orders, due.schedule, due.clock()).rotate:
+        key = await vault.rotate_key(scope.key)
+    return present_key(scope, key, due)
+
+
+def present_key(scope: Scope, key: TransitKey, due: KeysDue) -> ScopeKey:
+    """A scope's key as it is, whether or not a rotation is due."""
     if scope.orders is None:
         return ScopeKey(scope, key, tuple(key.versions), None)
-    now = due.clock()
-    plan = plan_key(key, scope.orders, due.schedule, now)
-    if plan.rotate:
-        key = await vault.rotate_key(scope.key)
-        plan = plan_key(key, scope.orders, due.schedule, now)
+    plan = plan_key(key, scope.orders, due.schedule, due.clock())
     return ScopeKey(scope, key, plan.active, plan.look_again)
