@@ -25,6 +25,7 @@ from localcluster.client import (
 from localcluster.events import EventRecorder
 from localcluster.informer import Informer, key_of
 from localcluster.network.clients import Clients
+from localcluster.network.dns import ClusterDns, mount_namespace_command
 from localcluster.network.services import ServiceProxy, is_served
 from localcluster.network.uplinks import Uplink, Uplinks
 from localcluster.node import kubelet
@@ -53,6 +54,8 @@ class RunnerSettings:
     images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     uplinks: Sequence[Uplink] = ()
     timing: Timing = field(default_factory=Timing)
+    cluster_dns: bool = False
+    """Whether containers resolve the names of Services; otherwise those are rewritten in what a container is told."""
 
 
 class NodeRunner:
@@ -77,25 +80,12 @@ class NodeRunner:
         for name in ("pods", "logs"):  # they hold secrets
             (self._settings.data_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         async with aiohttp.ClientSession() as session, self._kubelet():
-            runtime = Runtime(
-                client=self._client,
-                launcher=launcher,
-                session=session,
-                recorder=EventRecorder(self._client, "kubelet"),
-                images={**IMAGES, **self._settings.images},
-                timing=self._settings.timing,
-                data_dir=self._settings.data_dir,
-                resolve=self._resolve,
-            )
             try:
+                runtime = await self._make_runtime(launcher, session)
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._registrar.run())
-                    self._serve_network(group, Clients(launcher.node_of_session))
-                    for resource in (SECRETS, CONFIG_MAPS):
-                        group.create_task(self._watch_sources(Informer(self._client, resource)))
-                    claims = Informer(self._client, PERSISTENT_VOLUME_CLAIMS)
-                    claims.listen(lambda claim: self._drop_volume(claims, claim))
-                    group.create_task(self._watch_sources(claims))
+                    self._serve_network(group, Clients(launcher.node_of_session), runtime.dns)
+                    self._watch_volumes(group)
                     self._pods.listen(lambda pod: self._observe(pod, runtime))
                     self._nodes.listen(self._observe_node)
                     for informer in (self._nodes, self._services):
@@ -107,6 +97,23 @@ class NodeRunner:
                 launcher.close()
                 self._addresses.close()
 
+    async def _make_runtime(self, launcher: Launcher, session: aiohttp.ClientSession) -> Runtime:
+        dns, settings = None, self._settings
+        if settings.cluster_dns:
+            command = await mount_namespace_command()
+            dns = ClusterDns(self._services, self._pods, self._client.connection.host, command)
+        return Runtime(
+            client=self._client,
+            launcher=launcher,
+            session=session,
+            recorder=EventRecorder(self._client, "kubelet"),
+            images={**IMAGES, **settings.images},
+            timing=settings.timing,
+            data_dir=settings.data_dir,
+            resolve=self._resolve,
+            dns=dns,
+        )
+
     def _kubelet(self) -> AbstractAsyncContextManager[None]:
         """Serves logs on every node's address."""
         folder, client_ca = self._settings.data_dir / "kubelet", self._client.connection.ca
@@ -114,11 +121,15 @@ class NodeRunner:
         listeners = [self._addresses.listen(index) for index in range(len(self._hosts))]
         return kubelet.serving(self._container, listeners, context)
 
-    def _serve_network(self, group: asyncio.TaskGroup, clients: Clients) -> None:
+    def _serve_network(self, group: asyncio.TaskGroup, clients: Clients, dns: ClusterDns | None) -> None:
+        if dns is not None:
+            group.create_task(dns.run())
         group.create_task(ServiceProxy(self._services, self._pods, clients.locate).run())
         group.create_task(Uplinks(self._settings.uplinks, self._nodes, clients.locate).run())
 
     def _resolve(self, service: str, namespace: str) -> str | None:
+        if self._settings.cluster_dns:
+            return None
         found = self._services.items.get((namespace, service))
         return str(found["spec"]["clusterIP"]) if found is not None and is_served(found) else None
 
@@ -178,6 +189,12 @@ class NodeRunner:
             await worker.halt(_STOP_GRACE_SECONDS)
         self._addresses.give_back(worker.facts.pod_ip)
         del self._workers[uid], self._tasks[uid]
+
+    def _watch_volumes(self, group: asyncio.TaskGroup) -> None:
+        claims = Informer(self._client, PERSISTENT_VOLUME_CLAIMS)
+        claims.listen(lambda claim: self._drop_volume(claims, claim))
+        for informer in (Informer(self._client, SECRETS), Informer(self._client, CONFIG_MAPS), claims):
+            group.create_task(self._watch_sources(informer))
 
     async def _watch_sources(self, informer: Informer) -> None:
         def tell(obj: Json) -> None:

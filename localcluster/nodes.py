@@ -66,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="LISTEN=TARGET",
         help=f"forward TCP (host:port each) for all but the pods of nodes whose annotation {UPLINK_ANNOTATION} is cut",
     )
+    parser.add_argument(
+        "--cluster-dns",
+        action="store_true",
+        help="let containers resolve the names of Services and of StatefulSets' pods (mount namespaces)",
+    )
     options = parser.parse_args(arguments)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -81,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nodes=options.node or default_nodes(options.nodes),
         images=dict(options.image),
         uplinks=options.uplink,
+        cluster_dns=options.cluster_dns,
     )
     asyncio.run(run(options.kubeconfig, settings))
 

@@ -14,6 +14,7 @@ import aiohttp
 import localcluster
 from localcluster.client import Client, Json
 from localcluster.events import EventRecorder
+from localcluster.network.dns import ClusterDns
 from localcluster.node.container import Launch, Timing
 from localcluster.node.images import entrypoint, resolve_program
 from localcluster.node.launcher import Command, Launcher
@@ -39,6 +40,8 @@ class Runtime:
     data_dir: Path
     resolve: Callable[[str, str], str | None]
     """The address of a Service by its name and namespace; None where nothing stands for it."""
+    dns: ClusterDns | None
+    """Tells containers the names of Services, which are not rewritten then."""
 
 
 class Preparation:
@@ -62,9 +65,10 @@ class Preparation:
         for name, value in await self._environment.read(pod, spec):
             env[name] = rewrite(expand(value, env))
         metadata = pod["metadata"]
+        enter = self._enter(pod)
         command = Command(
             name=f"{metadata['namespace']}/{metadata['name']}/{spec['name']}",
-            argv=tuple(resolve_program([rewrite(expand(part, env)) for part in argv])),
+            argv=(*enter, *resolve_program([rewrite(expand(part, env)) for part in argv])),
             env=env,
             cwd=_working_directory(spec, rewrite, home),
             log=self._runtime.data_dir / "logs" / f"{metadata['namespace']}_{metadata['name']}_{spec['name']}.log",
@@ -74,7 +78,7 @@ class Preparation:
         async def execute(argv: list[str], seconds: float) -> str | None:
             beside = Command(
                 name=f"{command.name} (exec)",
-                argv=tuple(resolve_program([rewrite(part) for part in argv])),
+                argv=(*enter, *resolve_program([rewrite(part) for part in argv])),
                 env=env,
                 cwd=command.cwd,
                 log=home / ".exec.log",
@@ -84,6 +88,11 @@ class Preparation:
 
         ports = {port["name"]: port["containerPort"] for port in spec.get("ports") or [] if "name" in port}
         return Launch(command, ProbeTarget(self._runtime.session, self._facts.pod_ip, ports, rewrite, execute))
+
+    def _enter(self, pod: Json) -> tuple[str, ...]:
+        """What stands before the command of every container of the pod."""
+        dns = self._runtime.dns
+        return () if dns is None else dns.enter(pod, self._facts.pod_ip, self._folder / "hosts")
 
     def _base_environment(self, pod: Json, home: Path) -> dict[str, str]:
         connection = self._runtime.client.connection

@@ -73,7 +73,7 @@ def slice_of(service: Json, pods: Iterable[Json]) -> Json:
             "ownerReferences": [owner_reference(service)],
         },
         "addressType": "IPv4",
-        "endpoints": [_endpoint(pod, publish=bool(spec.get("publishNotReadyAddresses"))) for pod in behind],
+        "endpoints": [_endpoint(pod, service) for pod in behind],
         "ports": [
             {
                 "name": port.get("name", ""),
@@ -85,13 +85,15 @@ def slice_of(service: Json, pods: Iterable[Json]) -> Json:
     }
 
 
-def _endpoint(pod: Json, *, publish: bool) -> Json:
-    metadata = pod["metadata"]
-    ready = publish or is_ready(pod)
+def _endpoint(pod: Json, service: Json) -> Json:
+    metadata, spec = pod["metadata"], pod["spec"]
+    ready = bool(service["spec"].get("publishNotReadyAddresses")) or is_ready(pod)
+    named = spec.get("hostname") and spec.get("subdomain") == service["metadata"]["name"]
     return {
+        **({"hostname": spec["hostname"]} if named else {}),
         "addresses": [pod["status"]["podIP"]],
         "conditions": {"ready": ready, "serving": ready, "terminating": "deletionTimestamp" in metadata},
-        "nodeName": pod["spec"].get("nodeName", ""),
+        "nodeName": spec.get("nodeName", ""),
         "targetRef": {
             "kind": "Pod",
             "name": metadata["name"],
