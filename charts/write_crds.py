@@ -5,21 +5,28 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from edgefarm.api.crd import definitions
 
-FOLDER = Path(__file__).parent / "edgefarm-network" / "crds"
+FOLDER = Path(__file__).parent / "edgefarm-network" / "files" / "crds"
 HEADER = "# Made from edgefarm/api by `make crds`. Do not edit.\n"
+#: Removing a definition removes all its objects, so Helm leaves it when the release is uninstalled.
+ANNOTATIONS = {"helm.sh/resource-policy": "keep"}
 
 
 def rendered() -> dict[Path, str]:
     """The files as they must be."""
     return {
-        FOLDER / name: HEADER + yaml.safe_dump(definition, sort_keys=False, width=110)
+        FOLDER / name: HEADER + yaml.safe_dump(_kept(definition), sort_keys=False, width=110)
         for name, definition in definitions().items()
     }
+
+
+def _kept(definition: dict[str, Any]) -> dict[str, Any]:
+    return {**definition, "metadata": {**definition["metadata"], "annotations": dict(ANNOTATIONS)}}
 
 
 def stale() -> list[Path]:

@@ -27,7 +27,7 @@ from localcluster.stack import UPLINK_HOST, Authority, NatsServer, OpenBao, writ
 
 ROOT: Final = Path(__file__).parents[1]
 _MANIFESTS: Final = Path(__file__).parent / "manifests"
-_CRDS: Final = ROOT / "charts" / "edgefarm-network" / "crds"
+_CRDS: Final = ROOT / "charts" / "edgefarm-network" / "files" / "crds"
 _REVIEWER: Final = "vault-reviewer"
 
 #: Awaits one part of the work and tells the user about it.

@@ -18,7 +18,7 @@ def test_the_crd_files_of_the_chart_are_fresh() -> None:
 
 
 def test_every_schema_field_of_a_spec_is_described() -> None:
-    for path in (ROOT / "charts/edgefarm-network/crds").glob("*.yaml"):
+    for path in (ROOT / "charts/edgefarm-network/files/crds").glob("*.yaml"):
         version = yaml.safe_load(path.read_text())["spec"]["versions"][0]
         fields = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
         assert fields
