@@ -40,14 +40,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table. `wide` are the columns that give way when there is not enough room; without rows `empty` is shown
-    instead."""
+    """A titled table; without rows `empty` is shown instead. Text of `wide` columns may take several lines."""
 
     title: str
     columns: tuple[str, ...]
     rows: Sequence[Row]
-    wide: tuple[str, ...] = ()
     empty: str = "none"
+    wide: tuple[str, ...] = ()
 
 
 class Output:
@@ -98,7 +97,7 @@ def _print_table(console: Console, table: Table) -> None:
 
     console.print(Text(table.title, style="bold"))
     if not table.rows:
-        console.print(Padding(Text(table.empty, style="dim"), (0, 0, 1, 2)))
+        console.print(Padding(Text(table.empty, style="dim"), (0, 0, 1, 2), expand=False))
         return
     in_order = sorted(table.rows, key=lambda row: row.health)
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -107,11 +106,11 @@ def _print_table(console: Console, table: Table) -> None:
         grid.add_column(column, no_wrap=not wide, overflow="fold" if wide else "ellipsis")
     for row in in_order:
         grid.add_row(*(Text(cell, style=_COLOURS[row.health]) for cell in row.cells))
-    console.print(Padding(grid, (0, 0, 0, 2)))
+    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
     for row in in_order:
         if row.note:
             # The note names its row: notes stand together below the table, so that columns keep their widths.
-            console.print(Padding(Text(row.note, style=_COLOURS[row.health]), (0, 0, 0, 2)))
+            console.print(Padding(Text(row.note, style=_COLOURS[row.health]), (0, 0, 0, 2), expand=False))
     console.print()
 
 
