@@ -23,6 +23,9 @@ LABEL_OF_NETWORK: Final = f"{PREFIX}name"
 #: On the pods of leaf NATS servers: what they are, and the EdgeNetwork they were made for.
 LABEL_TYPE: Final = f"{PREFIX}type"
 TYPE_LEAF: Final = "leaf"
+#: On what belongs to a server that the reconciler runs, beside LABEL_TYPE: which server.
+TYPE_SERVER: Final = "server"
+LABEL_SERVER: Final = f"{PREFIX}server"
 LABEL_EDGE_NETWORK: Final = f"{PREFIX}edge-network"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "edgefarm-network"
@@ -53,6 +56,8 @@ ANNOTATION_DAPR_SHUTDOWN_SECONDS: Final = f"{PREFIX}dapr-graceful-shutdown-secon
 ANNOTATION_STATUS: Final = f"{PREFIX}status"
 #: On a DaemonSet that we made: a digest of what was desired when it was written last, which tells drift from updates.
 ANNOTATION_DESIRED: Final = f"{PREFIX}desired"
+#: On the ConfigMap SERVERS_CA: the text of the configuration that was accepted last, which outlives the reconciler.
+ANNOTATION_ACCEPTED: Final = f"{PREFIX}accepted-configuration"
 #: On a Policy: an RFC 3339 time; a key older than it is rotated (old credentials keep working for the overlap).
 ANNOTATION_ROTATE_KEYS_AT: Final = f"{PREFIX}rotate-keys-at"
 #: On a Policy: an RFC 3339 time; key versions older than it are dropped from the account at once.
@@ -356,3 +361,24 @@ def server_peers(server: str) -> str:
 def server_tls_secret(server: str) -> str:
     """The Secret with the certificate of such a server."""
     return f"{server}-tls"
+
+
+def server_host(server: str, namespace: str) -> str:
+    """DNS name of the Service of such a server."""
+    return f"{server}.{check_label(namespace, 'namespace')}.svc"
+
+
+def server_hosts(server: str, namespace: str) -> tuple[str, ...]:
+    """All DNS names in its certificate: of the Service, and of each replica."""
+    service, peers = server_host(server, namespace), f"*.{server_host(server_peers(server), namespace)}"
+    return (service, f"{service}.cluster.local", peers, f"{peers}.cluster.local")
+
+
+def server_replica(server: str, ordinal: int) -> str:
+    """Name of a replica's pod, as its StatefulSet gives it."""
+    return f"{server}-{ordinal}"
+
+
+def server_replica_host(server: str, replica: str, namespace: str) -> str:
+    """DNS name of one replica, by the name of its pod."""
+    return f"{replica}.{server_host(server_peers(server), namespace)}"

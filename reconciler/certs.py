@@ -10,7 +10,8 @@ one before it to have spread:
 
 All state is in two Secrets; when a step happened is read from the certificates' own dates. Private keys of
 authorities are in `network-webhook-ca`, which only the reconciler reads; the webhook mounts `network-webhook-tls`.
-The authority of the leafs (`network-leaf-ca`) goes the same way, but signs for one Service per network.
+The authority of the leafs (`network-leaf-ca`) goes the same way, but signs for one Service per network, and that of
+OpenBao and NATS (`network-servers-ca`) for these two.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class CertificateSettings:
     overlap: timedelta = timedelta(hours=24)
     #: Name of the authorities' subject.
     authority_name: str = "edgefarm-network webhook"
+    #: Whether server certificates are client certificates as well, for servers that speak to each other.
+    client: bool = False
 
     def __post_init__(self) -> None:
         # The date of the newest server certificate is what ends an overlap: it must not be renewed before.
@@ -202,7 +205,9 @@ def _have_server(bundle: Bundle, context: _Context) -> _Step:
         return bundle, None
     # It never outlives its authority: the API server would refuse it with a less clear message.
     lifetime = min(context.settings.server_lifetime, bundle.current.not_after - context.now)
-    server = pki.issue(bundle.current, context.names, now=context.now, lifetime=lifetime)
+    server = pki.issue(
+        bundle.current, context.names, now=context.now, lifetime=lifetime, client=context.settings.client
+    )
     return replace(bundle, server=server), f"issued a server certificate: {change}"
 
 

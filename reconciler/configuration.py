@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any, Final
@@ -18,6 +18,7 @@ from edgefarm.api.reading import Fields
 from edgefarm.errors import InvalidResource
 from edgefarm.vault import VaultSettings
 from reconciler.mesh_configuration import MeshConfiguration, read_mesh
+from reconciler.server_configuration import ServerDefaults, ServerDeployment, read_deployment
 
 #: Where the configuration is in the ConfigMap's data.
 DATA_KEY: Final = "config.yaml"
@@ -26,27 +27,36 @@ _VAULT_TIMEOUT_SECONDS: Final = 5
 #: More than this no cluster of NATS keeps of a stream.
 _MOST_REPLICAS: Final = 5
 _NATS_SCHEMES: Final = ("nats", "tls")
+#: Ports of the servers that the reconciler runs.
+VAULT_PORT: Final = 8200
+NATS_PORT: Final = 4222
+NATS_LEAF_PORT: Final = 7422
+_VAULT_DEFAULTS: Final = ServerDefaults(names.OPENBAO_IMAGE, "auditStorage", "1Gi", ("address", "namespace"))
+_NATS_DEFAULTS: Final = ServerDefaults(names.NATS_IMAGE, "memoryStorage", "256Mi", ("urls",))
 _DNS_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
 
 
 @dataclass(frozen=True)
 class VaultConfiguration:
     """Where Vault or OpenBao is with our mounts in it (`client_address` as edge nodes see it), and the audience of the
-    tokens that pods show to it."""
+    tokens that pods show to it. `deployment`: how the reconciler runs it (None: somebody else does)."""
 
     server: VaultSettings
     client_address: str
     audience: str
+    deployment: ServerDeployment | None = None
 
 
 @dataclass(frozen=True)
 class NatsConfiguration:
-    """Where the hub is: `urls` for the reconciler, `client_urls` for pods, `leaf_urls` for leafs (none: no edge)."""
+    """Where the hub is: `urls` for the reconciler, `client_urls` for pods, `leaf_urls` for leafs (none: no edge).
+    `deployment`: how the reconciler runs it (None: somebody else does)."""
 
     urls: tuple[str, ...]
     client_urls: tuple[str, ...]
     leaf_urls: tuple[str, ...]
     ca_bundle: str | None
+    deployment: ServerDeployment | None = None
 
 
 @dataclass(frozen=True)
@@ -104,9 +114,34 @@ class Configuration:
     resync: timedelta
     mesh: MeshConfiguration = field(default_factory=MeshConfiguration)
 
+    @property
+    def deployed(self) -> frozenset[str]:
+        """Names of the servers that the reconciler runs."""
+        deployments = {names.VAULT_SERVER: self.vault.deployment, names.NATS_SERVER: self.nats.deployment}
+        return frozenset(server for server, deployment in deployments.items() if deployment is not None)
 
-def parse_configuration(data: Mapping[str, Any]) -> Configuration:
-    """Read the data of the ConfigMap; InvalidResource names the member that is wrong and says what to write."""
+    def deployment(self, server: str) -> ServerDeployment | None:
+        """How the reconciler runs the server of this name; None when it does not."""
+        return self.vault.deployment if server == names.VAULT_SERVER else self.nats.deployment
+
+    def trusting(self, authorities: str) -> Configuration:
+        """The same, where the servers that the reconciler runs are trusted by these authorities (PEM), too.
+
+        They are known at run time only, because the reconciler makes them.
+        """
+        vault, nats = self.vault, self.nats
+        if vault.deployment is not None:
+            vault = replace(vault, server=replace(vault.server, ca_pem=_joined(vault.server.ca_pem, authorities)))
+        if nats.deployment is not None:
+            nats = replace(nats, ca_bundle=_joined(nats.ca_bundle, authorities))
+        return replace(self, vault=vault, nats=nats)
+
+
+def parse_configuration(data: Mapping[str, Any], namespace: str = names.CONTROLLER_NAMESPACE) -> Configuration:
+    """Read the data of the ConfigMap; InvalidResource names the member that is wrong and says what to write.
+
+    `namespace` is the ConfigMap's own, where the servers are that the reconciler runs; their authorities are not in it.
+    """
     text = data.get(DATA_KEY)
     if not isinstance(text, str):
         raise InvalidResource(f"data.{DATA_KEY}", "is required: write the configuration as YAML under this key")
@@ -117,7 +152,7 @@ def parse_configuration(data: Mapping[str, Any]) -> Configuration:
     if value is not None and not isinstance(value, dict):
         raise InvalidResource(f"data.{DATA_KEY}", "must be an object: write members such as vault: and nats:")
     fields = Fields(value or {}, "")
-    vault, nats = _vault(fields.child("vault")), _nats(fields.child("nats"))
+    vault, nats = _vault(fields.child("vault"), namespace), _nats(fields.child("nats"), namespace)
     configuration = Configuration(
         vault=vault,
         nats=nats,
@@ -141,9 +176,12 @@ def _without_excerpt(error: yaml.YAMLError) -> str:
     return "it cannot be read"
 
 
-def _vault(fields: Fields) -> VaultConfiguration:
-    _refuse_deploy(fields, "Vault or OpenBao", "vault.address")
-    address = _checked_url(fields, "address", ("https",))
+def _vault(fields: Fields, namespace: str) -> VaultConfiguration:
+    deployment = read_deployment(fields, _VAULT_DEFAULTS, _host)
+    if deployment is None:
+        address = _checked_url(fields, "address", ("https",))
+    else:
+        address = f"https://{names.server_host(names.VAULT_SERVER, namespace)}:{VAULT_PORT}"
     configuration = VaultConfiguration(
         server=VaultSettings(
             address=address,
@@ -154,24 +192,30 @@ def _vault(fields: Fields) -> VaultConfiguration:
             namespace=fields.text("namespace", ""),
             timeout_seconds=_VAULT_TIMEOUT_SECONDS,
         ),
-        client_address=_checked_url(fields, "clientAddress", ("https",)) if fields.has("clientAddress") else address,
+        client_address=_checked_url(fields, "clientAddress", ("https",))
+        if fields.optional("clientAddress")
+        else address,
         audience=fields.text("audience", names.DEFAULT_AUDIENCE),
+        deployment=deployment,
     )
     fields.closed()
     return configuration
 
 
-def _nats(fields: Fields) -> NatsConfiguration:
-    _refuse_deploy(fields, "NATS", "nats.urls")
-    check = _url_check(_NATS_SCHEMES)
-    urls = fields.texts("urls", check)
+def _nats(fields: Fields, namespace: str) -> NatsConfiguration:
+    deployment, check = read_deployment(fields, _NATS_DEFAULTS, _host), _url_check(_NATS_SCHEMES)
+    urls, leaf_urls = fields.texts("urls", check), fields.texts("leafUrls", check)
+    if deployment is not None:
+        host = names.server_host(names.NATS_SERVER, namespace)
+        urls, leaf_urls = (f"tls://{host}:{NATS_PORT}",), leaf_urls or (f"tls://{host}:{NATS_LEAF_PORT}",)
     if not urls:
         raise InvalidResource(fields.path("urls"), "is required: write a list such as [tls://nats.example:4222]")
     configuration = NatsConfiguration(
         urls=urls,
         client_urls=fields.texts("clientUrls", check) or urls,
-        leaf_urls=fields.texts("leafUrls", check),
+        leaf_urls=leaf_urls,
         ca_bundle=_ca_bundle(fields),
+        deployment=deployment,
     )
     fields.closed()
     return configuration
@@ -239,13 +283,9 @@ def _check_times(configuration: Configuration) -> None:
         )
 
 
-def _refuse_deploy(fields: Fields, what: str, instead: str) -> None:
-    if fields.boolean("deploy", False):
-        raise InvalidResource(
-            fields.path("deploy"),
-            f"true is not supported by this version: write false, run {what} yourself and write where it is "
-            f"in {instead}",
-        )
+def _joined(given: str | None, authorities: str) -> str:
+    """Both bundles of certificates, each of which ends its last line."""
+    return "".join(f"{bundle.strip()}\n" for bundle in (given, authorities) if bundle)
 
 
 def _ca_bundle(fields: Fields) -> str | None:

@@ -148,6 +148,48 @@ class VaultCalls(Protocol):
         ...
 
 
+class Servers(Protocol):
+    """The servers that the reconciler runs itself, between their controllers and everybody else."""
+
+    @property
+    def accepted(self) -> Configuration | None:
+        """The configuration that they shall follow; it comes into force for others when they are ready."""
+        ...
+
+    @property
+    def accepted_text(self) -> str:
+        """That configuration as it was written; empty when the ConfigMap holds another one since before we began."""
+        ...
+
+    @property
+    def refusal(self) -> str:
+        """Why the ConfigMap's configuration is not the accepted one; empty when it is."""
+        ...
+
+    def server_problems(self) -> Mapping[str, str]:
+        """The servers that the reconciler runs, by name, and why each cannot be talked to (empty: it can)."""
+        ...
+
+    def report(self, server: str, *, authorities: str, problem: str) -> None:
+        """Tell what was observed: the authorities of the server's certificate (PEM), and what it still lacks."""
+        ...
+
+
+class NoServers:
+    """Where the reconciler runs no server."""
+
+    accepted: Configuration | None = None
+    accepted_text: str = ""
+    refusal: str = ""
+
+    def server_problems(self) -> Mapping[str, str]:
+        """Nothing."""
+        return {}
+
+    def report(self, server: str, *, authorities: str, problem: str) -> None:
+        """Nobody asks."""
+
+
 @dataclass(frozen=True)
 class Context:
     """All that the runtime offers to controllers."""
@@ -171,3 +213,4 @@ class Context:
     agents: Callable[[], Agents] = NoAgents
     #: Have another root looked at soon, because of what a pass has found out.
     wake: Callable[[Key], None] = lambda _: None
+    servers: Servers = field(default_factory=NoServers)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-ConfigurationState = Literal["waiting", "valid", "invalid"]
+ConfigurationState = Literal["waiting", "valid", "refused", "invalid"]
 _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -51,7 +51,7 @@ class Metrics:
         self._leader = Gauge("edgefarm_leader", "1 while this replica holds the lease.", registry=self.registry)
         self._configuration = Gauge(
             "edgefarm_configuration_state",
-            "1 for the state that the ConfigMap is in: waiting, valid, or invalid.",
+            "1 for the state that the ConfigMap is in: waiting, valid, refused, or invalid.",
             ("state",),
             registry=self.registry,
         )
@@ -71,7 +71,7 @@ class Metrics:
 
     def set_configuration(self, state: ConfigurationState) -> None:
         """Say what state the ConfigMap is in."""
-        for each in ("waiting", "valid", "invalid"):
+        for each in get_args(ConfigurationState):
             self._configuration.labels(each).set(each == state)
 
     def kubernetes_request(self, verb: str, kind: str) -> None:

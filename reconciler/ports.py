@@ -53,6 +53,8 @@ SERVICE = Kind("", "v1", "services", "Service")
 #: Most of a node is its status, with every image on its disk.
 NODE = Kind("", "v1", "nodes", "Node", namespaced=False, unread=("status",))
 DAEMON_SET = Kind("apps", "v1", "daemonsets", "DaemonSet")
+STATEFUL_SET = Kind("apps", "v1", "statefulsets", "StatefulSet")
+POD_DISRUPTION_BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 SERVICE_ACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 TOKEN_REVIEW = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 EVENT = Kind("events.k8s.io", "v1", "events", "Event")
@@ -182,6 +184,40 @@ class NatsSystem(Protocol):
 
     async def leafs(self) -> Sequence[LeafOnHub]:
         """All leaf connections of all servers of the hub."""
+        ...
+
+
+@dataclass(frozen=True)
+class HubServerState:
+    """What a server of the hub says about itself.
+
+    `config` is the digest that its configuration carries as metadata (empty: none), `certificates_until` are the ends
+    of the certificates that its listeners show.
+    """
+
+    id: str
+    name: str
+    config: str
+    certificates_until: frozenset[datetime]
+
+
+class NatsServers(Protocol):
+    """The hub's servers, through its system account. Raises NatsUnavailable, NatsRefused."""
+
+    async def states(self) -> Sequence[HubServerState]:
+        """Of every server that answers, sorted by name."""
+        ...
+
+    async def stored_streams(self) -> int:
+        """How many streams JetStream has on these servers, in all accounts, each replica counted."""
+        ...
+
+    async def reload(self, server: str) -> None:
+        """Have the server with this id read its configuration again.
+
+        Raises RestartNeeded when it says that it cannot take a change while it runs, NatsRefused with its words when
+        the configuration is wrong; it goes on with the one before. Success does not tell which version it has read.
+        """
         ...
 
 

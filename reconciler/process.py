@@ -15,6 +15,7 @@ from edgefarm import names
 from edgefarm.errors import SettingsError
 from edgefarm.pages import Page
 from reconciler.adapters.kube import KubeClient
+from reconciler.admission import Admission
 from reconciler.agent_admission import Cluster
 from reconciler.agent_service import AgentService
 from reconciler.configuration_source import ConfigurationSource, configuration_source
@@ -49,7 +50,8 @@ class Process:
         self._log = log
         self._informers = Informers(kube, log=log)
         self._events = EventRecorder(kube, settings.pod_name, clock=_now, log=log)
-        self._source = ConfigurationSource(metrics, log=log)
+        self._admission = Admission(self._informers, settings.namespace)
+        self._source = ConfigurationSource(metrics, log=log, namespace=settings.namespace, judge=self._admission)
         self._connections = Connections(settings.vault_token_file, clock=_now, metrics=metrics, log=log)
         self._leafs = LeafMonitor(self._connections.nats, self._has_leafs, log=log)
         self._connections.on_leafs(self._leafs.look_soon)
@@ -111,12 +113,16 @@ class Process:
             leafs=lambda: self._leafs.view,
             agents=lambda: self._agents.connected,
             wake=self._queue.add,
+            servers=self._source,
         )
         # Before the controllers' own handlers, so that they find the new configuration in force.
+        self._source.hold()
         self._informers.informer(configuration_source(self.settings.namespace)).add_handler(self._source.changed)
+        self._admission.on_change(self._look_at_configuration)
         self._source.on_applied(self._connections.apply)
         self._source.on_applied(lambda _: self._agents.configuration_changed())
         self._source.on_applied(lambda _: self._manager.enqueue_all())
+        self._source.on_accepted(self._manager.enqueue_all)
         self._manager.register([build(context) for build in builders])
         self._leafs.add_handler(self._manager.leafs_changed)
         self._agents.add_handler(self._manager.agents_changed)
@@ -128,12 +134,18 @@ class Process:
         except OSError as error:
             raise SettingsError([f"EDGEFARM_HEALTH_PORT: cannot listen on {host}:{port}: {error.strerror}"]) from error
 
+    def _look_at_configuration(self) -> None:
+        if not self._informers.unsynced():
+            self._source.look_again()
+
     async def _lead(self) -> None:
+        # Nothing is in force before the cluster was read: it tells which configuration that was.
+        await self._informers.synced()
+        self._source.look_again()
         await self._election.acquire()
         async with asyncio.TaskGroup() as group:
             # When the lease is lost, this task fails, and the group cancels all work at once.
             group.create_task(self._election.hold())
-            await self._informers.synced()
             if self._source.current is None:
                 self._log.info("waiting", reason=self._source.summary)
             group.create_task(self._manager.run(self.settings.workers))

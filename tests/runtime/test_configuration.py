@@ -76,8 +76,8 @@ def test_everything_can_be_said(authority: Authority) -> None:
 @pytest.mark.parametrize(
     ("change", "field", "sentence"),
     [
-        ({"vault": {"deploy": True}}, "vault.deploy", "not supported by this version"),
-        ({"nats": {"deploy": True}}, "nats.deploy", "not supported by this version"),
+        ({"vault": {"deploy": True}}, "vault.address", "leave it out"),
+        ({"nats": {"deploy": True}}, "nats.urls", "leave it out"),
         ({"vault": {"address": "http://vault.example"}}, "vault.address", "https://"),
         ({"vault": {"address": 5}}, "vault.address", "must be a string"),
         ({"vault": {"adress": "https://x"}}, "vault.adress", "not known"),

@@ -1,0 +1,1 @@
+"""Controllers of the servers that the reconciler runs itself: OpenBao and NATS."""

@@ -1,0 +1,69 @@
+"""Keeps ConfigMap SERVERS_CA: by what pods verify Vault and NATS, and which configuration was accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from edgefarm import names
+from reconciler.context import Context, Key, Mapper, Registration, Result, Watch
+from reconciler.controllers.servers.objects import ensure, owner_references, watch_owner
+from reconciler.desired.servers.authority import ca_configmap
+from reconciler.ports import CONFIGMAP, Object
+
+_FIELDS: Final = f"metadata.name={names.SERVERS_CA}"
+
+
+class TrustController:
+    """One ConfigMap, whoever runs the servers."""
+
+    name = "trust"
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._namespace = context.settings.namespace
+        #: The only root there is.
+        self.key = Key(self.name, self._namespace, names.SERVERS_CA)
+
+    def watches(self) -> list[Watch]:
+        """The ConfigMap itself and its owner."""
+        mapper = _always(self.key)
+        return [
+            Watch(CONFIGMAP, mapper, namespace=self._namespace, fields=_FIELDS),
+            watch_owner(self._namespace, mapper),
+        ]
+
+    async def reconcile(self, key: Key) -> Result:
+        """Write what differs. What is accepted is remembered before any server is ready, trust is told of when it is
+        known."""
+        context, accepted = self._context, self._context.servers.accepted
+        if accepted is None:
+            return Result()
+        store = context.store(CONFIGMAP, namespace=self._namespace, fields=_FIELDS)
+        found = store.get(self._namespace, names.SERVERS_CA)
+        if found is None:
+            found = await context.kube.get(CONFIGMAP, self._namespace, names.SERVERS_CA)
+        # After a restart with a configuration that is refused, the text of the accepted one is only here.
+        remembered = context.servers.accepted_text or _remembered(found)
+        wanted = ca_configmap(
+            context.configuration() or accepted, self._namespace, remembered, owner_references(context)
+        )
+        await ensure(context, CONFIGMAP, found, wanted)
+        return Result()
+
+
+def build(context: Context) -> Registration:
+    """The controller and its watches."""
+    controller = TrustController(context)
+    return Registration(controller, controller.watches(), always=(controller.key,))
+
+
+def _remembered(found: Object | None) -> str:
+    return str(((found or {}).get("metadata", {}).get("annotations") or {}).get(names.ANNOTATION_ACCEPTED, ""))
+
+
+def _always(key: Key) -> Mapper:
+    def mapper(_old: Object | None, _new: Object | None) -> Iterable[Key]:
+        return (key,)
+
+    return mapper
