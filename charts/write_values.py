@@ -1,4 +1,4 @@
-"""Makes the chart's values.schema.json and README.md from the comments of values.yaml; with --check it only compares."""
+"""Makes the chart's values.schema.json and README.md from the comments of values.yaml; --check only compares them."""
 
 from __future__ import annotations
 
