@@ -11,6 +11,7 @@
     ├── NetworkFailed            a host's or container's network cannot be made as asked; nothing was changed
     ├── Conflict                 the object changed meanwhile: gather again
     └── Unavailable              an outside system did not answer, or not yet: try again
+        ├── NoAnswer             nothing came within the time limit
         ├── VaultUnavailable
         ├── NatsUnavailable
         │   ├── AccountNotStored a server does not hold the account as it was pushed
@@ -22,6 +23,7 @@
     └── Refused                  an outside system answered, and the answer is no
         ├── VaultRefused
         ├── NatsRefused
+        │   └── RestartNeeded   a server cannot take its changed configuration while it runs
         ├── AgentRefused        the command of an edge host's agent failed; its own words
         │   └── AgentUnsupported the host does not offer that at all
         └── KubernetesRefused
@@ -95,6 +97,10 @@ class Unavailable(EdgefarmError):
     """An outside system cannot be reached or cannot serve now; the same call may succeed later."""
 
 
+class NoAnswer(Unavailable):
+    """Nothing came within the time limit: the other side hangs, or is very slow."""
+
+
 class VaultUnavailable(Unavailable):
     """Vault or OpenBao is unreachable, sealed or standby."""
 
@@ -142,6 +148,10 @@ class VaultRefused(Refused):
 
 class NatsRefused(Refused):
     """A NATS server refused a claim or a request."""
+
+
+class RestartNeeded(NatsRefused):
+    """A NATS server cannot take its changed configuration while it runs; it goes on with the one before."""
 
 
 class KubernetesRefused(Refused):

@@ -62,7 +62,7 @@ class Code(StrEnum):
     NAMESPACE_NOT_IN_NETWORK = "namespace-not-in-network"
     NO_GRANT = "no-grant"
     OTHER_POLICY = "other-policy"
-    TOKEN_AUDIENCE = "token-audience"  # noqa: S105 (a code, no secret)
+    TOKEN_AUDIENCE = "token-audience"
     SIDECAR_IMAGE_PULL = "sidecar-image-pull"
     SIDECAR_NOT_STARTED = "sidecar-not-started"
     SIDECAR_NOT_READY = "sidecar-not-ready"

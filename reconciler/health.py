@@ -1,5 +1,4 @@
-"""Serves /healthz, /readyz, /metrics and /diagnostics over plain HTTP: small on purpose, for the kubelet, Prometheus and
-`edgefarm doctor` only."""
+"""Serves pages over plain HTTP: small on purpose, for the kubelet, Prometheus and `edgefarm doctor` only."""
 
 from __future__ import annotations
 
@@ -23,13 +22,15 @@ _MAX_REQUEST: Final = 16 * 1024
 class HealthServer:
     """Answers GET requests from functions, one request per connection."""
 
-    def __init__(
-        self, pages: Mapping[str, Callable[[], Page]], answerers: Mapping[str, Answerer] | None = None
-    ) -> None:
-        """Both: path to the function that makes the answer."""
+    def __init__(self, pages: Mapping[str, Callable[[], Page]]) -> None:
+        """`pages`: path to the function that makes the answer."""
         self._pages = pages
-        self._answerers = answerers or {}
+        self._answerers: dict[str, Answerer] = {}
         self._server: asyncio.Server | None = None
+
+    def add_answerer(self, path: str, answerer: Answerer) -> None:
+        """Answer questions under one more path; before `start`."""
+        self._answerers[path] = answerer
 
     async def start(self, host: str, port: int) -> None:
         """Listen; OSError when the address cannot be used."""

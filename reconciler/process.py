@@ -21,6 +21,7 @@ from reconciler.agent_service import AgentService
 from reconciler.configuration_source import ConfigurationSource, configuration_source
 from reconciler.connections import Connections
 from reconciler.context import Context, Key, Registration
+from reconciler.diagnostics.service import DiagnosticsPage
 from reconciler.election import Candidate, LeaderElection, LeaseLostError
 from reconciler.events import EventRecorder
 from reconciler.health import HealthServer
@@ -126,6 +127,8 @@ class Process:
         self._manager.register([build(context) for build in builders])
         self._leafs.add_handler(self._manager.leafs_changed)
         self._agents.add_handler(self._manager.agents_changed)
+        page = DiagnosticsPage(context, lambda: self._election.leading, self._log)
+        self._health.add_answerer("/diagnostics", page.answer)
 
     async def _listen(self) -> None:
         host, port = self.settings.health_host, self.settings.health_port

@@ -1,0 +1,1 @@
+"""Answers `edgefarm doctor`: looks at Vault, NATS and what the informers have seen, and says what is wrong."""
