@@ -56,6 +56,8 @@ ANNOTATION_DAPR_SHUTDOWN_SECONDS: Final = f"{PREFIX}dapr-graceful-shutdown-secon
 ANNOTATION_STATUS: Final = f"{PREFIX}status"
 #: On a DaemonSet that we made: a digest of what was desired when it was written last, which tells drift from updates.
 ANNOTATION_DESIRED: Final = f"{PREFIX}desired"
+#: On the StatefulSet of NATS: for which configuration its pods were started, where a reload would not have been enough.
+ANNOTATION_STARTED_FOR: Final = f"{PREFIX}started-for"
 #: On the ConfigMap SERVERS_CA: the text of the configuration that was accepted last, which outlives the reconciler.
 ANNOTATION_ACCEPTED: Final = f"{PREFIX}accepted-configuration"
 #: On a Policy: an RFC 3339 time; a key older than it is rotated (old credentials keep working for the overlap).

@@ -43,15 +43,23 @@ class PermissionTemplate:
         }
 
 
-#: What the reconciler's own user in the system account may do: push, list, look up and delete account JWTs, and see
-#: which leafs are connected.
+#: How the reconciler asks the hub's servers about themselves, and has one of them read its configuration again.
+SERVERS_STATE: Final = "$SYS.REQ.SERVER.PING.VARZ"
+SERVERS_STREAMS: Final = "$SYS.REQ.SERVER.PING.JSZ"
+SERVER_RELOAD: Final = "$SYS.REQ.SERVER.*.RELOAD"
+
+#: What the reconciler's own user in the system account may do: push, list, look up and delete account JWTs, see which
+#: leafs are connected, and look after servers that it runs itself.
 SYSTEM_CONTROLLER_TEMPLATE: Final = PermissionTemplate(
     pub_allow=(
         "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
         "$SYS.REQ.CLAIMS.DELETE",
         "$SYS.REQ.CLAIMS.LIST",
         "$SYS.REQ.CLAIMS.UPDATE",
+        SERVER_RELOAD,
+        SERVERS_STREAMS,
         "$SYS.REQ.SERVER.PING.LEAFZ",
+        SERVERS_STATE,
     ),
     # Who comes and goes in the system account itself: leafs. LEAFNODE.CONNECT is sent only between gateways.
     sub_allow=(

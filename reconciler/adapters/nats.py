@@ -1,4 +1,4 @@
-"""Owns what the reconciler says to the hub's system account: push, look up and delete account JWTs.
+"""Owns what the reconciler says to the hub's system account: push, look up and delete account JWTs, look after servers.
 
 The answers of NATS' claims API come from every server with a full resolver, so each request is sent once and its
 answers are gathered until all servers known to run one have spoken. Which those are is asked with CLAIMS.LIST.
@@ -17,10 +17,11 @@ from typing import Final
 
 from edgefarm.errors import NatsRefused, NatsUnavailable
 from edgefarm.nats import jwt
-from edgefarm.nats.templates import CONTROLLER_INBOX
+from edgefarm.nats.templates import CONTROLLER_INBOX, SERVER_RELOAD, SERVERS_STATE, SERVERS_STREAMS
 from reconciler.adapters.leafz import leafs_in
 from reconciler.adapters.natsconnection import Connection, ConnectionLostError, Enough, check_url, wants_tls
-from reconciler.ports import AccountOnServer, LeafListener, LeafOnHub
+from reconciler.adapters.serverz import check_reloaded, state_in, streams_in
+from reconciler.ports import AccountOnServer, HubServerState, LeafListener, LeafOnHub
 
 #: Gives a user JWT and its seed for a user of the system account; called at each login, so both are always fresh.
 CredentialProvider = Callable[[], Awaitable[tuple[str, str]]]
@@ -40,7 +41,7 @@ _SERVERS_VALID: Final = 60.0
 
 
 class SystemClient:
-    """A user of the hub's system account (implements `reconciler.ports.NatsSystem`).
+    """A user of the hub's system account (implements `NatsSystem` and `NatsServers` of `reconciler.ports`).
 
     Connects at the first call and again whenever the connection was lost or its credentials ran out. Every call ends:
     with the answer of all servers, or with NatsUnavailable. It must be closed.
@@ -111,6 +112,27 @@ class SystemClient:
         await self._check_all_answered(_servers_of(answers), expected)
         return [leaf for data in answers for leaf in leafs_in(data)]
 
+    async def states(self) -> Sequence[HubServerState]:
+        """What each server with a full resolver says about itself; one that has just left or come may be missing."""
+        states = [state_in(data) for data in await self._ask_all(SERVERS_STATE)]
+        return sorted(states, key=lambda state: state.name)
+
+    async def stored_streams(self) -> int:
+        """How many streams JetStream has on all servers; NatsUnavailable when one of these does not tell."""
+        answers = await self._ask_all(SERVERS_STREAMS)
+        await self._check_all_answered(_servers_of(answers), (await self._known_servers()).keys())
+        return sum(streams_in(data) for data in answers)
+
+    async def reload(self, server: str) -> None:
+        """Have one server read its configuration again; RestartNeeded, NatsRefused and NatsUnavailable with its words.
+
+        Our user needs rights that installations of earlier versions did not give: without them nobody answers.
+        """
+        answers = await self._ask(SERVER_RELOAD.replace("*", server), b"", bool)
+        if not answers:
+            raise NatsUnavailable(f"The NATS server {server} did not say within {self._timeout:g} s that it reloaded.")
+        check_reloaded(answers[0])
+
     async def servers(self) -> Sequence[str]:
         """Names of the servers that run a full resolver, asked anew."""
         return sorted((await self._known_servers(refresh=True)).values())
@@ -121,6 +143,11 @@ class SystemClient:
             if self._connection is not None:
                 await self._connection.close()
                 self._connection = None
+
+    async def _ask_all(self, subject: str) -> list[bytes]:
+        """Answers of all servers, as far as they come in time."""
+        expected = (await self._known_servers(refresh=True)).keys()
+        return await self._ask(subject, b"", lambda got: expected <= _servers_of(got))
 
     @property
     def _where(self) -> str:
