@@ -15,6 +15,7 @@ import uvicorn
 from edgefarm.telemetry import configure_logging
 from localcluster.apiserver.admission import Admission
 from localcluster.apiserver.app import Api
+from localcluster.apiserver.authorization.rbac import Rbac
 from localcluster.apiserver.bootstrap import create_objects
 from localcluster.apiserver.cluster_ips import ClusterIPs
 from localcluster.apiserver.kubelet import KubeletClient
@@ -83,10 +84,13 @@ def main() -> None:
     store = Store(arguments.history)
     registry = Registry()
     services = ServiceRange.claim()
-    objects = Objects(store, registry, Admission(store, WebhookClient(store)), ClusterIPs(store, services.network))
+    rbac = Rbac(store)
+    addresses = ClusterIPs(store, services.network)
+    objects = Objects(store, registry, Admission(store, WebhookClient(store)), rbac, addresses)
     create_objects(store, registry, services.network, datetime.now(UTC))
     kubelets = KubeletClient(store, certificate, key)
-    api = Api(objects, Tokens(store, admin_token), kubelets, url, arguments.bookmark_seconds)
+    tokens = Tokens(store, admin_token)
+    api = Api(objects, tokens, rbac, kubelets, url=url, bookmark_seconds=arguments.bookmark_seconds)
     config = uvicorn.Config(
         api.application(),
         ssl_certfile=certificate,

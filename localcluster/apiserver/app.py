@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, cast
 
 import orjson
@@ -12,13 +13,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from localcluster.apiserver import discovery, patches, requests, reviews, tables, watching
+from localcluster.apiserver.authorization.gate import Gate
+from localcluster.apiserver.authorization.rbac import Rbac
 from localcluster.apiserver.calls import Call
 from localcluster.apiserver.failures import (
     ApiError,
     bad_request,
     method_not_allowed,
     no_such_path,
-    unauthorized,
 )
 from localcluster.apiserver.fields import Apply
 from localcluster.apiserver.kubelet import KubeletClient
@@ -26,7 +28,7 @@ from localcluster.apiserver.objects import Objects
 from localcluster.apiserver.rendering import JSON, deleted, renderer, respond
 from localcluster.apiserver.store import Json
 from localcluster.apiserver.streaming import StreamedLines
-from localcluster.apiserver.tokens import InvalidToken, Tokens, User
+from localcluster.apiserver.tokens import Tokens
 
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _PATCHES: Final = {
@@ -41,11 +43,20 @@ class Api:
     """Handles requests with the objects and tokens of one cluster."""
 
     def __init__(
-        self, objects: Objects, tokens: Tokens, kubelets: KubeletClient, url: str, bookmark_seconds: float
+        self,
+        objects: Objects,
+        tokens: Tokens,
+        rbac: Rbac,
+        kubelets: KubeletClient,
+        *,
+        url: str,
+        bookmark_seconds: float,
     ) -> None:
         self._bookmark_seconds = bookmark_seconds
         self._objects = objects
         self._tokens = tokens
+        self._rbac = rbac
+        self._gate = Gate(tokens, rbac)
         self._kubelets = kubelets
         self._url = url
 
@@ -53,10 +64,10 @@ class Api:
         """The ASGI application."""
         return Starlette(
             routes=[
-                *(Route(path, self._healthy) for path in ("/healthz", "/readyz", "/livez")),
-                Route("/version", self._version),
-                Route("/.well-known/openid-configuration", self._openid),
-                Route("/openid/v1/jwks", self._jwks),
+                *(Route(path, self._guarded(self._healthy)) for path in ("/healthz", "/readyz", "/livez")),
+                Route("/version", self._guarded(self._version)),
+                Route("/.well-known/openid-configuration", self._guarded(self._openid)),
+                Route("/openid/v1/jwks", self._guarded(self._jwks)),
                 Route("/openapi/v3", self._guarded(self._openapi_index)),
                 Route("/openapi/v3/{path:path}", self._guarded(self._openapi)),
                 Route("/api", self._guarded(self._core)),
@@ -71,11 +82,13 @@ class Api:
         )
 
     def _guarded(self, handler: Any) -> Any:
-        """Authenticate, and turn whatever goes wrong into a Status."""
+        """Let only those in who may, and turn whatever goes wrong into a Status."""
 
         async def handle(request: Request) -> Response:
             try:
-                request.state.user = self._authenticate(request)
+                access = self._gate.admit(request.method, request.url.path, request.query_params, request.headers)
+                request.state.access = access
+                access.require()
                 return cast(Response, await handler(request))
             except ApiError as error:
                 return respond(error.status(), error.code)
@@ -87,15 +100,6 @@ class Api:
                 return respond(failure.status(), 500)
 
         return handle
-
-    def _authenticate(self, request: Request) -> User:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise unauthorized()
-        try:
-            return self._tokens.authenticate(token.strip())[0]
-        except InvalidToken as error:
-            raise unauthorized() from error
 
     async def _healthy(self, _request: Request) -> Response:
         return PlainTextResponse("ok")
@@ -161,7 +165,7 @@ class Api:
         if call.resource.virtual:
             if request.method != "POST" or call.name:
                 raise method_not_allowed()
-            return respond(reviews.answer(call, await requests.read_object(request), self._tokens), 201)
+            return respond(reviews.answer(call, await requests.read_object(request), self._tokens, self._rbac), 201)
         if call.name and call.resource.namespaced and not call.namespace:
             raise no_such_path()
         if call.subresource not in ("", "status"):
@@ -226,6 +230,8 @@ class Api:
         ownership = Apply(call, applied, self._objects.list_keys(call.resource))
         present = self._objects.store.get(call.resource.bucket, call.namespace, call.name)
         if present is None and not call.subresource:
+            # As in Kubernetes, who may only patch cannot create in this way.
+            self._rbac.require(call.user, replace(request.state.access.wanted, verb="create"))
             created = await self._objects.create(call, ownership.merged(None), ownership)
             return self._shown(request, call, created, 201)
         changed = await self._objects.change(call, ownership.merged, ownership)

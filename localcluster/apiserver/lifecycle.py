@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from localcluster.apiserver import definitions
+from localcluster.apiserver.authorization.aggregation import aggregate
+from localcluster.apiserver.authorization.rbac import CLUSTER_ROLES
 from localcluster.apiserver.calls import Call, timestamp
 from localcluster.apiserver.resources import Bucket, Registry, Resource
 from localcluster.apiserver.store import Json, Store, Stored
@@ -34,7 +36,9 @@ class Lifecycle:
         return definitions.storage_version(definition.content) if definition else resource.api_version
 
     def written(self, resource: Resource, stored: Stored, now: datetime) -> None:
-        """What follows from a write: a definition is served."""
+        """What follows from a write: a definition is served, roles are aggregated."""
+        if resource.bucket == CLUSTER_ROLES:
+            aggregate(self._store)
         if resource.bucket != _CRDS or "deletionTimestamp" in stored.content["metadata"]:
             return
         self._definitions.establish(stored.content)
@@ -82,6 +86,8 @@ class Lifecycle:
     def remove(self, resource: Resource, present: Stored, last: Json | None = None) -> Stored:
         """Remove an object, and then what only waited for it."""
         removed = self._store.remove(resource.bucket, present, last)
+        if resource.bucket == CLUSTER_ROLES:
+            aggregate(self._store)
         if resource.bucket == _CRDS:
             self._definitions.remove(removed.content)
             self._store.end_watches(definitions.bucket_of(removed.content))

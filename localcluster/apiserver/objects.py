@@ -20,6 +20,8 @@ from localcluster.apiserver import (
     validation,
 )
 from localcluster.apiserver.admission import Admission, Attempt
+from localcluster.apiserver.authorization.escalation import check_grant
+from localcluster.apiserver.authorization.rbac import Rbac
 from localcluster.apiserver.calls import Call, timestamp
 from localcluster.apiserver.failures import (
     Cause,
@@ -59,13 +61,19 @@ class Objects:
     """All reads and writes of stored objects."""
 
     def __init__(
-        self, store: Store, registry: Registry, admission: Admission, addresses: cluster_ips.ClusterIPs
+        self,
+        store: Store,
+        registry: Registry,
+        admission: Admission,
+        rights: Rbac,
+        addresses: cluster_ips.ClusterIPs,
     ) -> None:
         self.store = store
         self.registry = registry
         self.definitions = definitions.Definitions(registry)
         self.lifecycle = lifecycle.Lifecycle(store, registry, self.definitions)
         self._admission = admission
+        self._rights = rights
         self._addresses = addresses
 
     def list_keys(self, resource: Resource) -> ListKeys:
@@ -117,6 +125,7 @@ class Objects:
         if resource.bucket == _PODS:
             defaults.begin_pod_status(obj)
         self._check(call, obj, None)
+        check_grant(self._rights, call, obj, None)
         await self._admission.validate(attempt, obj)
         if self.store.get(resource.bucket, call.namespace, metadata["name"]) is not None:
             raise already_exists(resource, metadata["name"])
@@ -163,6 +172,7 @@ class Objects:
         if resource.generation and call.subresource != "status" and _intent(resource, obj) != _intent(resource, old):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         self._check(call, obj, old)
+        check_grant(self._rights, call, obj, old)
         await self._admission.validate(attempt, obj)
         obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         self._allocate(call, obj)

@@ -101,6 +101,13 @@ _MESSAGES: Final[Mapping[str, _Message]] = {
         2: ("spec", "AccessReviewSpec"),
         3: ("status", "AccessReviewStatus"),
     },
+    "SelfSubjectRulesReview": {
+        1: ("metadata", "ObjectMeta"),
+        2: ("spec", "RulesReviewSpec"),
+        3: ("status", "RulesReviewStatus"),
+    },
+    "RulesReviewSpec": {1: ("namespace", "s")},
+    "RulesReviewStatus": {},
     "AccessReviewSpec": {
         1: ("resourceAttributes", "ResourceAttributes"),
         2: ("nonResourceAttributes", "PathAttributes"),
@@ -205,7 +212,7 @@ _MESSAGES: Final[Mapping[str, _Message]] = {
 #: Kinds whose message has another name.
 _KINDS: Final[Mapping[str, str]] = {"ClusterRole": "Role", "ClusterRoleBinding": "RoleBinding"}
 #: Messages that a client may fill although the server sets them anyway.
-_IGNORED: Final = frozenset({"Empty", "AccessReviewStatus", "TokenRequestStatus"})
+_IGNORED: Final = frozenset({"Empty", "AccessReviewStatus", "RulesReviewStatus", "TokenRequestStatus"})
 
 
 def decode(body: bytes) -> Json:

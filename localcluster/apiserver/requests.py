@@ -39,7 +39,7 @@ def call_of(request: Request, target: Target) -> Call:
         raise bad_request(f'dryRun: Unsupported value: "{dry_run}": supported values: "All"')
     return Call(
         target.resource,
-        request.state.user,
+        request.state.access.user,
         datetime.now(UTC),
         target.namespace,
         target.name,

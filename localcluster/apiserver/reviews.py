@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
+from localcluster.apiserver.authorization.access_reviews import review_access, review_rules
+from localcluster.apiserver.authorization.rbac import Rbac
 from localcluster.apiserver.calls import Call, timestamp
 from localcluster.apiserver.failures import Cause, bad_request, conflict, invalid, not_found
 from localcluster.apiserver.resources import Resource, builtin
@@ -16,15 +18,17 @@ _MAX_SECONDS: Final = 2**32
 _TOKEN_REQUEST: Final = Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest")
 
 
-def answer(call: Call, body: Json, tokens: Tokens) -> Json:
+def answer(call: Call, body: Json, tokens: Tokens, rbac: Rbac) -> Json:
     """The review with its status."""
     match call.resource.kind:
         case "TokenReview":
             status = _review_token(body.get("spec") or {}, tokens)
         case "SelfSubjectReview":
             status = {"userInfo": call.user.info()}
+        case "SelfSubjectRulesReview":
+            status = review_rules(call, body, rbac)
         case _:
-            status = {"allowed": True, "reason": "localcluster allows everything to every authenticated user"}
+            status = review_access(call, body, rbac)
     return {
         "metadata": {"creationTimestamp": None},
         **body,

@@ -55,6 +55,7 @@ class Store:
         self.version = 1
         self._objects: dict[Bucket, dict[tuple[str, str], Stored]] = defaultdict(dict)
         self._history: dict[Bucket, deque[Change]] = defaultdict(lambda: deque(maxlen=history))
+        self._changed: dict[Bucket, int] = {}
         self._forgotten: dict[Bucket, int] = defaultdict(int)
         self._queues: dict[Bucket, set[asyncio.Queue[Change | None]]] = defaultdict(set)
 
@@ -68,6 +69,10 @@ class Store:
 
     def buckets(self) -> list[Bucket]:
         return [bucket for bucket, objects in self._objects.items() if objects]
+
+    def last_change(self, bucket: Bucket) -> int:
+        """The version of the last write to a bucket; 0 when there was none."""
+        return self._changed.get(bucket, 0)
 
     def put(self, bucket: Bucket, content: Json, expected: Stored | None) -> Stored:
         """Write when the object still is what `expected` says (None: absent); else raise Changed."""
@@ -121,6 +126,7 @@ class Store:
         return Stored(content, orjson.dumps(content), self.version)
 
     def _publish(self, bucket: Bucket, change: Change) -> None:
+        self._changed[bucket] = change.version
         history = self._history[bucket]
         if len(history) == history.maxlen:
             self._forgotten[bucket] = history[0].version

@@ -176,7 +176,7 @@ def test_custom_resources(kubectl: Kubectl, rest: Rest) -> None:
 
 
 def test_the_projects_own_definitions_are_accepted(kubectl: Kubectl) -> None:
-    folder = PROJECT / "charts" / "edgefarm-network" / "crds"
+    folder = PROJECT / "charts" / "edgefarm-network" / "files" / "crds"
     assert "customresourcedefinition" in kubectl("apply", "--server-side", "--force-conflicts", "-f", str(folder))
 
 
