@@ -58,7 +58,7 @@ class Answer:
 class Kube:
     """One API server, as one user sees it.
 
-    Every method sends GET requests only and raises KubernetesUnavailable (no answer, 401, 429, 5xx) and
+    Every method sends GET requests, or what changes nothing, and raises KubernetesUnavailable (no answer, 401, 429, 5xx) and
     KubernetesRefused (`status` 403: a right is missing, which the message names; 404: the kind does not exist there).
     """
 
@@ -148,8 +148,23 @@ class Kube:
             raise _error(status, data, _Right("get", _POD_PROXY, namespace))
         return Answer(status, body, data.decode(errors="replace"))
 
+    def would_create(self, kind: Kind, namespace: str, obj: Object) -> Object:
+        """The object as it would be stored: admission is run as for a real request, but nothing is kept.
+
+        https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
+        """
+        status, data = self._send(kind.path(namespace), {"dryRun": "All"}, body=obj)
+        if status not in (HTTPStatus.OK, HTTPStatus.CREATED):
+            raise _error(status, data, _Right("create", kind, namespace))
+        return _object(data)
+
     def _send(
-        self, path: str, query: Mapping[str, str] | None = None, seconds: float = _READ_SECONDS
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        seconds: float = _READ_SECONDS,
+        *,
+        body: Mapping[str, Any] | None = None,
     ) -> tuple[int, bytes]:
         bearer = self._configuration.auth_settings().get("BearerToken")
         headers = {"Accept": "application/json", "User-Agent": f"edgefarm/{__version__}"}
@@ -157,7 +172,12 @@ class Kube:
             headers["Authorization"] = bearer["value"]
         url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
-            response = self._rest.request("GET", url, headers=headers, _request_timeout=(_CONNECT_SECONDS, seconds))
+            timeouts = (_CONNECT_SECONDS, seconds)
+            if body is None:
+                response = self._rest.request("GET", url, headers=headers, _request_timeout=timeouts)
+            else:
+                headers["Content-Type"] = "application/json"
+                response = self._rest.request("POST", url, headers=headers, body=body, _request_timeout=timeouts)
             status, data = int(response.status), bytes(response.read())
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
             raise KubernetesUnavailable(
