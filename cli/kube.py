@@ -58,8 +58,8 @@ class Answer:
 class Kube:
     """One API server, as one user sees it.
 
-    Every method sends GET requests, or what changes nothing, and raises KubernetesUnavailable (no answer, 401, 429, 5xx) and
-    KubernetesRefused (`status` 403: a right is missing, which the message names; 404: the kind does not exist there).
+    Every method only asks, and raises KubernetesUnavailable (no answer, 401, 429, 5xx) and KubernetesRefused (`status`
+    403: a right is missing, which the message names; 404: the kind does not exist there).
     """
 
     def __init__(self, configuration: Configuration, namespace: str) -> None:
