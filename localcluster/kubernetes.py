@@ -30,6 +30,13 @@ from localcluster.stack import Authority, write_private
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 #: Names the kubeconfig of a cluster that runs already; its current context is used.
 KUBECONFIG_VARIABLE: Final = "EDGEFARM_TEST_KUBECONFIG"
+#: Who did what, and whether it was allowed; nothing of the objects themselves.
+_AUDIT_POLICY: Final = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
 
 
 class ApiServer(Protocol):
@@ -60,10 +67,15 @@ class LocalApiServer:
     admin_token: str = field(repr=False)
 
     @classmethod
-    def start(cls, folder: Path, host: str = "127.0.0.1", port: int = 0) -> LocalApiServer:
+    def start(
+        cls, folder: Path, host: str = "127.0.0.1", port: int = 0, audit_log: Path | None = None
+    ) -> LocalApiServer:
         """Start it with its files in `folder` and return when it answers."""
         port = port or free_port(host)
-        return cls.launch(folder, ["--data-dir", str(folder), "--host", host, "--port", str(port)], host, port)
+        arguments = ["--data-dir", str(folder), "--host", host, "--port", str(port)]
+        if audit_log is not None:
+            arguments += ["--audit-log", str(audit_log)]
+        return cls.launch(folder, arguments, host, port)
 
     @classmethod
     def launch(cls, folder: Path, arguments: list[str], host: str, port: int) -> LocalApiServer:
@@ -92,7 +104,9 @@ class RealApiServer:
     services: ServiceRange
 
     @classmethod
-    def start(cls, folder: Path, assets: Path, host: str = "127.0.0.1", port: int = 0) -> RealApiServer:
+    def start(
+        cls, folder: Path, assets: Path, host: str = "127.0.0.1", port: int = 0, audit_log: Path | None = None
+    ) -> RealApiServer:
         """Start both with their files in `folder` and return when the API server is ready."""
         folder.mkdir(parents=True, exist_ok=True)
         port = port or free_port(host)
@@ -106,6 +120,10 @@ class RealApiServer:
         command = [str(assets / "kube-apiserver"), f"--etcd-servers={etcd_url}", *_flags(folder, authority, host, port)]
         # Loopback addresses, so that the node runner can listen there.
         command.append(f"--service-cluster-ip-range={services.network}")
+        if audit_log is not None:
+            policy = folder / "audit-policy.yaml"
+            policy.write_text(yaml.safe_dump(_AUDIT_POLICY))
+            command += [f"--audit-policy-file={policy}", f"--audit-log-path={audit_log}"]
         process = LocalProcess.start("kube-apiserver", command, log=folder / "kube-apiserver.log")
         try:
             _wait_ready(process, url, authority.certificate, timeout=90)
@@ -169,17 +187,22 @@ class GivenApiServer:
 
 
 def start_api_server(
-    folder: Path, assets: Path | None = None, host: str = "127.0.0.1", port: int = 0
+    folder: Path,
+    assets: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    audit_log: Path | None = None,
 ) -> LocalApiServer | RealApiServer | GivenApiServer:
     """The cluster that EDGEFARM_TEST_KUBECONFIG names, else the real programs of `assets`, else our own server.
 
-    `assets` is the value of KUBEBUILDER_ASSETS. Raises StartError with what is wrong.
+    `assets` is the value of KUBEBUILDER_ASSETS. `audit_log` is a file to which a server that is started here appends
+    audit events of level Metadata. Raises StartError with what is wrong.
     """
     if given := os.environ.get(KUBECONFIG_VARIABLE):
         return GivenApiServer.take(folder, Path(given))
     if assets is not None:
-        return RealApiServer.start(folder, assets, host, port)
-    return LocalApiServer.start(folder, host, port)
+        return RealApiServer.start(folder, assets, host, port, audit_log)
+    return LocalApiServer.start(folder, host, port, audit_log)
 
 
 def _start_etcd(folder: Path, assets: Path, host: str) -> tuple[LocalProcess, str]:

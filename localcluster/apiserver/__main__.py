@@ -15,6 +15,7 @@ import uvicorn
 from edgefarm.telemetry import configure_logging
 from localcluster.apiserver.admission import Admission
 from localcluster.apiserver.app import Api
+from localcluster.apiserver.audit import Audited
 from localcluster.apiserver.authorization.rbac import Rbac
 from localcluster.apiserver.bootstrap import create_objects
 from localcluster.apiserver.cluster_ips import ClusterIPs
@@ -71,6 +72,9 @@ def main() -> None:
         default=BOOKMARK_SECONDS,
         help="a quiet watch gets a bookmark this often (default: %(default)s)",
     )
+    parser.add_argument(
+        "--audit-log", type=Path, metavar="FILE", help="append an audit event (level Metadata) for each answer here"
+    )
     arguments = parser.parse_args()
     configure_logging("apiserver", "warning")
     listener = _listen(arguments.host, arguments.port)
@@ -91,8 +95,9 @@ def main() -> None:
     kubelets = KubeletClient(store, certificate, key)
     tokens = Tokens(store, admin_token)
     api = Api(objects, tokens, rbac, kubelets, url=url, bookmark_seconds=arguments.bookmark_seconds)
+    application = api.application()
     config = uvicorn.Config(
-        api.application(),
+        Audited(application, arguments.audit_log) if arguments.audit_log else application,
         ssl_certfile=certificate,
         ssl_keyfile=key,
         loop="uvloop",

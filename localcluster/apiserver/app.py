@@ -91,13 +91,15 @@ class Api:
                 access.require()
                 return cast(Response, await handler(request))
             except ApiError as error:
-                return respond(error.status(), error.code)
+                request.state.failure = error.status()
+                return respond(request.state.failure, error.code)
             except Exception:  # noqa: BLE001 the boundary of a request
                 structlog.get_logger().exception("request failed", path=request.url.path, method=request.method)
                 failure = ApiError(
                     500, "InternalError", "Internal error occurred: see the log of localcluster's API server"
                 )
-                return respond(failure.status(), 500)
+                request.state.failure = failure.status()
+                return respond(request.state.failure, 500)
 
         return handle
 
@@ -178,6 +180,7 @@ class Api:
                     if call.resource.namespaced and not call.namespace:
                         raise method_not_allowed()
                     created = await self._objects.create(call, await requests.read_object(request))
+                    request.state.created = created["metadata"]["name"]
                     return self._shown(request, call, created, 201)
                 case "DELETE":
                     return await self._delete_collection(request, call)
