@@ -183,8 +183,8 @@ def _storage_refusal(member: str, wanted: str, present: str) -> str:
     server = names.NATS_SERVER
     return (
         f"nats.storage.{member} cannot be changed from {present} to {wanted}, because a StatefulSet's claims are "
-        f"fixed: write {present}, or change the claims {workload.DATA_VOLUME}-{server}-* and then delete the StatefulSet "
-        f"{server} with --cascade=orphan, so that it is made anew"
+        f"fixed: write {present}, or change the claims {workload.DATA_VOLUME}-{server}-* and then delete the "
+        f"StatefulSet {server} with --cascade=orphan, so that it is made anew"
     )
 
 

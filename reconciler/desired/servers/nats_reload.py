@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from edgefarm import names
 from edgefarm.errors import InvalidCredential
 from edgefarm.nats import jwt
 from edgefarm.nats.subjects import covers
 from edgefarm.nats.templates import SERVER_RELOAD, SERVERS_STATE, SERVERS_STREAMS
+from reconciler.desired.servers.workload import template_digest
 from reconciler.ports import HubServerState
+from reconciler.status import find_condition
 
 _NEEDED: Final = (SERVER_RELOAD, SERVERS_STATE, SERVERS_STREAMS)
 
@@ -48,10 +49,24 @@ class Servers:
         return not self.behind and not self.silent
 
 
-def compare(wanted: Wanted, states: Iterable[HubServerState], replicas: int) -> Servers:
-    """Judge what the servers have said. One that ends (a restarted pod's predecessor) has an heir of its name."""
+@dataclass(frozen=True)
+class Pods:
+    """The pods of the servers: names of those that are ready, and whether all are, and of the present template."""
+
+    ready: tuple[str, ...]
+    settled: bool
+
+
+def observe(pods: Iterable[Mapping[str, Any]], expected: Sequence[str], *, template: str) -> Pods:
+    """Judge the pods of these names; `template` is the digest of the StatefulSet's."""
+    found = {pod["metadata"]["name"]: pod for pod in pods if "deletionTimestamp" not in pod["metadata"]}
+    ready = [name for name in expected if name in found and _is_ready(found[name])]
+    return Pods(tuple(ready), all(name in ready and template_digest(found[name]) == template for name in expected))
+
+
+def compare(wanted: Wanted, states: Iterable[HubServerState], expected: Sequence[str]) -> Servers:
+    """Judge what the servers of these names have said."""
     found = {state.name: state for state in states}
-    expected = [names.server_replica(names.NATS_SERVER, ordinal) for ordinal in range(replicas)]
     return Servers(
         behind=tuple(found[name] for name in expected if name in found and not _has_loaded(found[name], wanted)),
         silent=tuple(name for name in expected if name not in found),
@@ -70,6 +85,11 @@ def may_look_after_servers(system_account_jwt: str) -> bool:
     return any(_allows(_published(key), _NEEDED) for key in keys if isinstance(key, Mapping))
 
 
+def mark_for(current: str, wanted: Wanted) -> str:
+    """The mark of pods that are to be started for `wanted`, unless they were."""
+    return current if current.partition("~")[0] == wanted.restart_mark else wanted.restart_mark
+
+
 def next_mark(current: str, wanted: Wanted) -> str:
     """The mark that restarts the pods for `wanted`, also when they bear one of it: started on an older mount."""
     mark, _, attempt = current.partition("~")
@@ -78,6 +98,11 @@ def next_mark(current: str, wanted: Wanted) -> str:
 
 def _has_loaded(state: HubServerState, wanted: Wanted) -> bool:
     return state.config == wanted.config and state.certificates_until == {wanted.certificate_until}
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    ready = find_condition(pod, "Ready")
+    return ready is not None and ready.get("status") == "True"
 
 
 def _published(key: Mapping[str, Any]) -> Collection[str]:
