@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.commands import register_all
-from cli.session import CONTEXT_SETTINGS, RootGroup, Session, with_session
+from cli.session import CONTEXT_SETTINGS, RootGroup, Session, examples, with_session
 from edgefarm import __version__
 
 
@@ -43,7 +43,7 @@ def build() -> typer.Typer:
         # Plain help can be read everywhere and costs no import.
         rich_markup_mode=None,
     )
-    app.callback()(_root)
+    app.callback(epilog=examples("edgefarm status", "edgefarm trace sensor-0 -n shop"))(_root)
     register_all(app)
     return app
 

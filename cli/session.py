@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -45,6 +46,11 @@ class Session:
         from cli.kube import Kube, Wanted  # it costs a third of a second, which `--help` need not pay
 
         return Kube.open(Wanted(self.environ, self.kubeconfig, self.context))
+
+    @property
+    def home(self) -> Path:
+        """The user's home folder."""
+        return Path(self.environ.get("HOME") or Path.home())
 
     @property
     def namespace(self) -> str:

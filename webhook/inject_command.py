@@ -20,9 +20,12 @@ class _Unusable(EdgefarmError):
     """The input or an option cannot be used."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 at least one pod would be denied, 2 the input or an option cannot be used."""
-    options = _parse(arguments)
+def main(arguments: Sequence[str], program: str = "python -m webhook inject") -> int:
+    """Exit status: 0 done, 1 at least one pod would be denied, 2 the input or an option cannot be used.
+
+    `program` is what help calls the command.
+    """
+    options = _parse(arguments, program)
     try:
         yaml = _import_yaml()
         settings = _settings(options)
@@ -42,9 +45,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if len(shown) == len(found) else 1
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def _parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="webhook inject", description="Show what the webhook makes of a manifest, without a cluster."
+        prog=program,
+        description="Show what the webhook makes of a manifest, without a cluster.",
+        epilog=f"Example:\n  {program} --diff deployment.yaml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="manifests (default: the standard input)")
     parser.add_argument("--diff", action="store_true", help="show what changes instead of the result")

@@ -34,9 +34,9 @@ def status(
         bool, typer.Option("--all-namespaces", "-A", help="Policies and streams of all namespaces (the default).")
     ] = False,
 ) -> None:
-    """Show networks, policies, edge networks, streams and devices, unhealthy ones first.
+    """Show what is there and how it is, unhealthy first.
 
-    Policies and streams are those of all namespaces, or of the one that -n names. Where you may not list those of all
+    Networks, policies, edge networks with their nodes, streams and devices. Policies and streams are those of all namespaces, or of the one that -n names. Where you may not list those of all
     namespaces, those of the kubeconfig's own are shown. Exit status 1: something is unhealthy.
     """
     from cli.overview import SECTIONS, Overview
