@@ -198,6 +198,15 @@ class Client:
 
     # -- conveniences ------------------------------------------------------------------------------------------------
 
+    async def create_token(self, account: str, namespace: str, *, audience: str | None, seconds: int) -> str:
+        """A token of a service account, as `kubectl create token` gets it."""
+        spec: Json = {"expirationSeconds": seconds}
+        if audience is not None:
+            spec["audiences"] = [audience]
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        answer = await self.create(SERVICE_ACCOUNTS, request, namespace, name=account, subresource="token")
+        return str(answer["status"]["token"])
+
     async def apply(self, objects: Iterable[Json], *, field_manager: str = "localcluster") -> Objects:
         """Server-side apply, in order; waits up to 15 s for a kind whose CRD was applied a moment ago."""
         applied = []

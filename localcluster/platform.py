@@ -18,7 +18,7 @@ import yaml
 
 from edgefarm import names
 from edgefarm.vault import Vault, VaultSettings
-from localcluster.client import DEPLOYMENTS, SERVICE_ACCOUNTS, Client, has_condition
+from localcluster.client import DEPLOYMENTS, Client, has_condition
 from localcluster.kubernetes import ApiServer, start_api_server
 from localcluster.node.images import CONTROL_IMAGE, SIDECAR_IMAGE
 from localcluster.node.spec import NodeSpec, default_nodes
@@ -80,6 +80,28 @@ class Platform:
 
     async def __aexit__(self, *_error: object) -> None:
         await self._exit.aclose()
+
+    @property
+    def ca_bundle(self) -> str:
+        """PEM text of the authority of OpenBao and NATS."""
+        return self.authority.pem
+
+    @property
+    def vault_address(self) -> str:
+        return self.bao.address
+
+    @property
+    def nats_url(self) -> str:
+        return self.nats.url
+
+    @property
+    def nats_monitor(self) -> str:
+        return self.nats.monitor
+
+    @property
+    def controller_labels(self) -> str:
+        """Selects the reconciler's pods."""
+        return "app=network-controller"
 
     @property
     def node_folder(self) -> Path:
@@ -163,15 +185,9 @@ class Platform:
     async def start_product(self) -> str:
         """The node runner, and as its pods reconciler and webhook; returns when both are available."""
         manifests = read_manifests(self._platform_manifests())
-        command = [sys.executable, "-m", "localcluster.nodes", "--kubeconfig", str(self.api.kubeconfig)]
-        command += ["--data-dir", str(self.node_folder)]
-        for node in self.options.node_specs or default_nodes(self.options.nodes):
-            command += ["--node", str(node)]
-        for listen, target in self._uplinks.items():
-            command += ["--uplink", f"{listen}={target}"]
-        self.nodes = LocalProcess.start(
-            "nodes", command, log=self.folder / "nodes.log", env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
+        uplinks = [f"--uplink={listen}={target}" for listen, target in self._uplinks.items()]
+        nodes = self.options.node_specs or default_nodes(self.options.nodes)
+        self.nodes = start_nodes(self.api.kubeconfig, self.node_folder, nodes, uplinks)
         self._exit.callback(self.nodes.stop)
         await self.kube.apply(manifests)
         for name in ("network-controller", "network-webhook"):
@@ -194,12 +210,7 @@ class Platform:
 
     async def token(self, account: str, namespace: str, *, audience: str | None, seconds: int = 3600) -> str:
         """A token of a service account, as `kubectl create token` gets it."""
-        spec: dict[str, Any] = {"expirationSeconds": seconds}
-        if audience is not None:
-            spec["audiences"] = [audience]
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        answer = await self.kube.create(SERVICE_ACCOUNTS, request, namespace, name=account, subresource="token")
-        return str(answer["status"]["token"])
+        return await self.kube.create_token(account, namespace, audience=audience, seconds=seconds)
 
     def _platform_manifests(self) -> str:
         # An address of its own in 127/8, so that it never meets a pod's.
@@ -234,6 +245,14 @@ class Platform:
             "webhook_port": str(webhook_port),
         }
         return string.Template((_MANIFESTS / "platform.yaml").read_text()).substitute(values)
+
+
+def start_nodes(kubeconfig: Path, folder: Path, nodes: Sequence[NodeSpec], options: Sequence[str] = ()) -> LocalProcess:
+    """A process with the workload controllers and these nodes, its data in `folder` and its log beside that."""
+    command = [sys.executable, "-m", "localcluster.nodes", f"--kubeconfig={kubeconfig}", f"--data-dir={folder}"]
+    command += [*(f"--node={node}" for node in nodes), *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return LocalProcess.start("nodes", command, log=folder.with_suffix(".log"), env=environment)
 
 
 def read_manifests(text: str) -> list[dict[str, Any]]:

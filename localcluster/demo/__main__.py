@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from localcluster.demo.command import Story, run
+from localcluster.demo.command import Story, on_platform, run
 from localcluster.demo.steps import Demo
 from localcluster.platform import PlatformOptions
 
@@ -41,7 +41,7 @@ def main() -> int:
     story = Story(
         target="demo",
         about="Run the main job on localcluster and check it step by step.",
-        options=_options,
+        platform=on_platform(_options),
         make=Demo,
         steps=_STEPS,
         suggestions=(

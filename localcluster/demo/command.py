@@ -19,23 +19,26 @@ from typing import Generic, TypeVar
 
 from edgefarm.errors import EdgefarmError
 from localcluster.daprd import write_launcher
+from localcluster.demo.installation import Installation
 from localcluster.demo.observer import Observer
 from localcluster.demo.report import CheckFailed, JsonOutput, Report, TextOutput
 from localcluster.kubernetes import KUBECONFIG_VARIABLE
 from localcluster.platform import Platform, PlatformOptions
 from localcluster.process import StartError
 
+P = TypeVar("P", bound=Installation)
 D = TypeVar("D")
 
 
 @dataclass(frozen=True)
-class Story(Generic[D]):
-    """One demo: what it is called and is about, the platform it needs, its steps, and what to try with `--keep`."""
+class Story(Generic[P, D]):
+    """One demo: what it is called and is about, what it runs on, its steps, and what to try with `--keep`."""
 
     target: str
     about: str
-    options: Callable[[Path, Path | None], PlatformOptions]
-    make: Callable[[Observer, Callable[[str], None]], D]
+    platform: Callable[[Path, Path, Path | None], P]
+    """Makes what it runs on, not started yet, of a folder, the daprd for sidecars, and a real API server's programs."""
+    make: Callable[[Observer[P], Callable[[str], None]], D]
     steps: Sequence[tuple[str, Callable[[D], Awaitable[str]]]]
     suggestions: Sequence[str]
     lacks: Callable[[], str | None] = lambda: None
@@ -44,7 +47,14 @@ class Story(Generic[D]):
     """Entered before anything is started, left when everything has ended."""
 
 
-def run(story: Story[D]) -> int:
+def on_platform(
+    options: Callable[[Path, Path | None], PlatformOptions],
+) -> Callable[[Path, Path, Path | None], Platform]:
+    """For stories that run on the platform with servers beside the cluster."""
+    return lambda folder, daprd, assets: Platform(folder, options(daprd, assets))
+
+
+def run(story: Story[P, D]) -> int:
     """Carry it out as a program; the exit status is 0 when every step held."""
     parser = argparse.ArgumentParser(prog=f"make {story.target} ARGS=", description=story.about)
     parser.add_argument("--json", action="store_true", help="one JSON object per step instead of text")
@@ -66,7 +76,7 @@ def run(story: Story[D]) -> int:
     return 130
 
 
-async def _run(story: Story[D], arguments: argparse.Namespace) -> int:
+async def _run(story: Story[P, D], arguments: argparse.Namespace) -> int:
     # asyncio's TLS transport warns at the end of every connection that NATS closes; it means nothing.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     task = asyncio.current_task()
@@ -89,11 +99,11 @@ async def _run(story: Story[D], arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _tell(story: Story[D], folder: Path, report: Report, *, keep: bool) -> None:
+async def _tell(story: Story[P, D], folder: Path, report: Report, *, keep: bool) -> None:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     daprd = os.environ.get("EDGEFARM_DAPRD")
-    options = story.options(Path(daprd) if daprd else write_launcher(folder), Path(assets) if assets else None)
-    async with Platform(folder, options) as platform:
+    daprd_path = Path(daprd) if daprd else write_launcher(folder)
+    async with story.platform(folder, daprd_path, Path(assets) if assets else None) as platform:
         await platform.start(report.step)
         observer = Observer.of(platform)
         demo = story.make(observer, report.output.note)
@@ -107,7 +117,7 @@ async def _tell(story: Story[D], folder: Path, report: Report, *, keep: bool) ->
             await _wait_for_interrupt(platform, story.suggestions)
 
 
-async def _wait_for_interrupt(platform: Platform, suggestions: Sequence[str]) -> None:
+async def _wait_for_interrupt(platform: Installation, suggestions: Sequence[str]) -> None:
     print(
         f"\nEverything keeps running until Ctrl-C. Try:\n  export KUBECONFIG={platform.api.kubeconfig}", file=sys.stderr
     )

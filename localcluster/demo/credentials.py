@@ -14,13 +14,14 @@ import nats
 from nats.aio.client import Client as NatsClient
 
 from edgefarm import names
-from localcluster.platform import ROOT, Platform
+from localcluster.demo.installation import Installation
+from localcluster.platform import ROOT
 from localcluster.process import LocalProcess, free_port
 from localcluster.stack import write_private
 
 
 @asynccontextmanager
-async def credentials_of(platform: Platform, network: str, namespace: str, account: str) -> AsyncIterator[Path]:
+async def credentials_of(platform: Installation, network: str, namespace: str, account: str) -> AsyncIterator[Path]:
     """A creds file of one service account; the sidecar that keeps it runs inside the block."""
     folder = platform.folder / "credentials" / f"{network}.{namespace}.{account}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,8 +36,8 @@ async def credentials_of(platform: Platform, network: str, namespace: str, accou
         "EDGEFARM_POD_NAME": "demo",
         "EDGEFARM_POD_IP": "127.0.0.1",
         "EDGEFARM_MODE": "nats",
-        "EDGEFARM_VAULT_ADDR": platform.bao.address,
-        "EDGEFARM_CA_BUNDLE": platform.authority.pem,
+        "EDGEFARM_VAULT_ADDR": platform.vault_address,
+        "EDGEFARM_CA_BUNDLE": platform.ca_bundle,
         "EDGEFARM_TOKEN_FILE": str(folder / "token"),
         "EDGEFARM_CREDENTIALS_DIR": str(folder),
         "EDGEFARM_COMPONENTS_DIR": str(folder),
@@ -54,16 +55,16 @@ async def credentials_of(platform: Platform, network: str, namespace: str, accou
 
 
 @asynccontextmanager
-async def connection(platform: Platform, creds: Path, errors: list[str]) -> AsyncIterator[NatsClient]:
+async def connection(platform: Installation, creds: Path, errors: list[str]) -> AsyncIterator[NatsClient]:
     """A NATS connection with these credentials; what the server complains of is appended to `errors`."""
 
     async def on_error(error: Exception) -> None:
         errors.append(str(error))
 
     client = await nats.connect(
-        platform.nats.url,
+        platform.nats_url,
         user_credentials=str(creds),
-        tls=ssl.create_default_context(cafile=str(platform.nats.ca)),
+        tls=ssl.create_default_context(cadata=platform.ca_bundle),
         allow_reconnect=False,
         error_cb=on_error,
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from localcluster.demo.installation import Installation
 from localcluster.demo.report import CheckFailed
-from localcluster.platform import Platform
 from localcluster.stack import find_program
 
 
-async def kubectl(platform: Platform, *arguments: str) -> list[str]:
+async def kubectl(platform: Installation, *arguments: str) -> list[str]:
     """The lines that it printed; CheckFailed with its complaint when it failed."""
     process = await asyncio.create_subprocess_exec(
         find_program("kubectl"),

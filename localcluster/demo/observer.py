@@ -9,7 +9,7 @@ import urllib.request
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from edgefarm import names
 from edgefarm.errors import EdgefarmError
@@ -22,11 +22,13 @@ from localcluster.client import (
     SERVICES,
     Resource,
 )
+from localcluster.demo.installation import Installation
 from localcluster.demo.report import CheckFailed
-from localcluster.platform import Platform
 from reconciler.adapters.nats import SystemClient
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Installation)
+P_co = TypeVar("P_co", bound=Installation, covariant=True)
 Json = dict[str, Any]
 
 NETWORKS = Resource(names.API_VERSION, "networks")
@@ -63,21 +65,21 @@ async def eventually(what: str, look: Callable[[], Awaitable[T | None]], *, with
 
 
 @dataclass(frozen=True)
-class Observer:
+class Observer(Generic[P_co]):
     """Looks at one running platform."""
 
-    platform: Platform
+    platform: P_co
     system: SystemClient
 
     @classmethod
-    def of(cls, platform: Platform) -> Observer:
+    def of(cls, platform: P) -> Observer[P]:
         """An observer with a user of the system account, signed with the administrator's rights."""
 
         async def credentials() -> tuple[str, str]:
             return await asyncio.to_thread(_system_credentials, platform)
 
-        system = SystemClient([platform.nats.url], credentials, ca_bundle=platform.authority.pem)
-        return cls(platform, system)
+        system = SystemClient([platform.nats_url], credentials, ca_bundle=platform.ca_bundle)
+        return Observer(platform, system)
 
     async def network(self, name: str) -> Json:
         return await self.platform.kube.get(NETWORKS, name, names.CONTROLLER_NAMESPACE)
@@ -95,15 +97,22 @@ class Observer:
 
     async def connections(self, signing_key: str) -> list[Json]:
         """Live NATS connections whose user was signed by this scoped key."""
-        page = await _get_json(f"{self.platform.nats.monitor}/connz?auth=1&limit=1000")
+        page = await _get_json(f"{self.platform.nats_monitor}/connz?auth=1&limit=1000")
         return [found for found in page["connections"] if found.get("issuer_key") == signing_key]
 
     async def pod(self, namespace: str, app: str) -> Json:
         """The running pod of a Deployment of the example."""
-        pods, _ = await self.platform.kube.list(PODS, namespace, labels=f"app={app}")
+        return await self._running(namespace, f"app={app}")
+
+    async def controller(self) -> Json:
+        """The running pod of the reconciler."""
+        return await self._running(names.CONTROLLER_NAMESPACE, self.platform.controller_labels)
+
+    async def _running(self, namespace: str, labels: str) -> Json:
+        pods, _ = await self.platform.kube.list(PODS, namespace, labels=labels)
         running = [pod for pod in pods if _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
         if not running:
-            raise CheckFailed(f"no pod of {app} in {namespace} is ready")
+            raise CheckFailed(f"no pod with {labels} in {namespace} is ready")
         return running[0]
 
     async def ask(self, namespace: str, app: str, path: str = "/") -> Json:
@@ -135,9 +144,12 @@ class Observer:
 
     def _vault_snapshot(self) -> dict[str, str]:
         vault = self.platform.vault
+        policies = [name for name in vault.policies() if name.startswith(names.vault_policy(""))]
         seen = {f"key {name}": str(vault.key(name)) for name in vault.keys()}  # noqa: SIM118 (not a mapping)
-        seen |= {f"role {name}": str(vault.role(name)) for name in vault.roles()}
-        seen |= {f"policy {name}": str(vault.policy(name)) for name in vault.policies()}
+        # Those of the reconciler itself it does not write, and may not even read.
+        roles = [name for name in vault.roles() if names.vault_policy(name) in policies]
+        seen |= {f"role {name}": str(vault.role(name)) for name in roles}
+        seen |= {f"policy {name}": str(vault.policy(name)) for name in policies}
         return seen | {f"document {path}": str(vault.read_document(path)) for path in vault.list_documents("access")}
 
 
@@ -163,7 +175,7 @@ def _is_ready(pod: Json) -> bool:
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
-def _system_credentials(platform: Platform) -> tuple[str, str]:
+def _system_credentials(platform: Installation) -> tuple[str, str]:
     document = platform.vault.read_document(names.OPERATOR_DOCUMENT)
     key = platform.vault.key(names.SYSTEM_CONTROLLER_KEY)
     if document is None or key is None:

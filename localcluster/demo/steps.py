@@ -22,6 +22,7 @@ from edgefarm.nats.templates import JETSTREAM_CONTROLLER_TEMPLATE, PermissionTem
 from edgefarm.vault import TransitKey
 from localcluster.client import DEPLOYMENTS, EVENTS, PODS, SERVICE_ACCOUNTS, Json, has_condition
 from localcluster.demo.credentials import connection, credentials_of
+from localcluster.demo.installation import Installation
 from localcluster.demo.kubectl import kubectl
 from localcluster.demo.observer import POLICIES, STREAMS, Observer, eventually
 from localcluster.demo.report import CheckFailed
@@ -53,7 +54,7 @@ _POD: Final = {
 class Demo:
     """The demo's world; every public method is one step and returns one sentence of what was seen."""
 
-    observer: Observer
+    observer: Observer[Installation]
     note: Callable[[str], None]
 
     def __post_init__(self) -> None:
@@ -212,7 +213,7 @@ class Demo:
 
     async def restart_writes_nothing(self) -> str:
         """kill -9 of the reconciler; the next one finds everything as it should be."""
-        pod = await self.observer.pod(names.CONTROLLER_NAMESPACE, "network-controller")
+        pod = await self.observer.controller()
         await eventually("the world is at rest", self._at_rest)
         before = await self.observer.snapshot()
         status = pod["status"]["containerStatuses"][0]
@@ -324,12 +325,12 @@ class Demo:
         return await self.observer.snapshot() == before
 
     async def _restarted(self, count: int) -> bool:
-        pod = await self.observer.pod(names.CONTROLLER_NAMESPACE, "network-controller")
+        pod = await self.observer.controller()
         return bool(pod["status"]["containerStatuses"][0]["restartCount"] > count)
 
     async def _reconciled_all(self) -> float | None:
         """Passes of the network controller since its start, when it is at least one per network."""
-        pod = await self.observer.pod(names.CONTROLLER_NAMESPACE, "network-controller")
+        pod = await self.observer.controller()
         metrics = await self.observer.metrics_of(pod)
         passes = sum_of(metrics, "edgefarm_reconciles_total", 'controller="network"', 'result="success"')
         return passes if passes >= 2 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from localcluster.demo.command import Story, run
+from localcluster.demo.command import Story, on_platform, run
 from localcluster.demo.edge.outage import OutageDemo
 from localcluster.demo.edge.plant import EDGE, SITE, Plant
 from localcluster.demo.edge.steps import CLOUD, EDGE_NODES
@@ -50,7 +50,7 @@ def main() -> int:
     story = Story(
         target="demo-edge",
         about="Run edge nodes on localcluster, cut the uplink of one, and check what survives.",
-        options=_options,
+        platform=on_platform(_options),
         make=lambda observer, note: OutageDemo(Plant(observer), note),
         steps=_STEPS,
         suggestions=(

@@ -20,6 +20,7 @@ from localcluster.demo.credentials import connection, credentials_of
 from localcluster.demo.observer import EDGE_NETWORKS, STREAMS, Observer
 from localcluster.demo.report import CheckFailed
 from localcluster.node.spec import REBOOT_ANNOTATION, UPLINK_ANNOTATION
+from localcluster.platform import Platform
 
 SITE: Final = "example.com/site"
 NETWORK: Final = "plant"
@@ -34,7 +35,7 @@ _PATIENCE: Final = 180
 class Plant:
     """Looks at the platform on which examples/edge was applied."""
 
-    observer: Observer
+    observer: Observer[Platform]
 
     def __post_init__(self) -> None:
         self.platform = self.observer.platform
@@ -90,7 +91,7 @@ class Plant:
 
     async def clients_at_hub(self) -> set[str]:
         """Names of the pods that are connected to the main NATS."""
-        return _users(await get_json(f"{self.platform.nats.monitor}/connz?auth=1&limit=1000"))
+        return _users(await get_json(f"{self.platform.nats_monitor}/connz?auth=1&limit=1000"))
 
     # -- stations ----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from localcluster import netns
-from localcluster.demo.command import Story, run
+from localcluster.demo.command import Story, on_platform, run
 from localcluster.demo.mesh.outage import OutageDemo
 from localcluster.demo.mesh.plant import Plant, platform_options
 from localcluster.demo.mesh.topology import Topology, topology
@@ -49,7 +49,7 @@ def main() -> int:
     story = Story(
         target="demo-mesh",
         about="Build homes, an internet and a cluster in network namespaces, and check the mesh between them.",
-        options=platform_options,
+        platform=on_platform(platform_options),
         make=lambda observer, note: OutageDemo(Plant(observer, world.made), note),
         steps=_STEPS,
         suggestions=("get edgedevices -n network", "get edgedevice edge-a -n network -o yaml"),

@@ -29,7 +29,7 @@ from localcluster.demo.mesh.topology import (
 from localcluster.demo.observer import Observer, eventually
 from localcluster.demo.report import CheckFailed
 from localcluster.netns import Namespace
-from localcluster.platform import PlatformOptions
+from localcluster.platform import Platform, PlatformOptions
 from localcluster.process import LocalProcess
 
 EDGE_DEVICES: Final = Resource(names.API_VERSION, "edgedevices")
@@ -41,7 +41,7 @@ _TOKEN_SECONDS: Final = 86_400
 class Plant:
     """Hosts, their EdgeDevices, and what goes between them."""
 
-    observer: Observer
+    observer: Observer[Platform]
     topology: Topology
     hosts: dict[str, Host] = field(default_factory=dict)
     preferred: Host = field(init=False)
@@ -63,8 +63,8 @@ class Plant:
                 node,
                 role,
                 self.platform.folder / "hosts" / node,
-                self.platform.bao.address,
-                self.platform.authority.pem,
+                self.platform.vault_address,
+                self.platform.ca_bundle,
             )
             host.prepare(Tokens(*[await self._token(host, audience) for audience in _AUDIENCES]))
             self.hosts[node] = host
