@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is stale")
     if parser.parse_args().check:
         for path in stale():
-            print(f"{path} is stale: run make chart", file=sys.stderr)
+            print(f"{path} is stale: run python charts/write_values.py", file=sys.stderr)
         return 1 if stale() else 0
     for path, text in rendered().items():
         path.write_text(text)
