@@ -1,0 +1,1 @@
+"""`edgefarm doctor`: walks from the API server to the sidecar and says what is wrong."""
