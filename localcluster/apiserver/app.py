@@ -25,6 +25,7 @@ from localcluster.apiserver.failures import (
 from localcluster.apiserver.fields import Apply
 from localcluster.apiserver.kubelet import KubeletClient
 from localcluster.apiserver.objects import Objects
+from localcluster.apiserver.proxy import Proxy
 from localcluster.apiserver.rendering import JSON, deleted, renderer, respond
 from localcluster.apiserver.store import Json
 from localcluster.apiserver.streaming import StreamedLines
@@ -58,6 +59,7 @@ class Api:
         self._rbac = rbac
         self._gate = Gate(tokens, rbac)
         self._kubelets = kubelets
+        self._proxy = Proxy(objects.store)
         self._url = url
 
     def application(self) -> Starlette:
@@ -153,6 +155,8 @@ class Api:
         group, version = request.path_params.get("group", ""), request.path_params["version"]
         steps = [step for step in request.path_params["path"].split("/") if step]
         namespace = ""
+        if steps[4:5] == ["proxy"]:
+            steps = steps[:5]  # what follows is a path of the pod
         if len(steps) > 2 and steps[0] == "namespaces" and not (len(steps) == 3 and steps[2] in ("status", "finalize")):
             namespace, steps = steps[1], steps[2:]
         resource = self._objects.registry.find(group, version, steps[0]) if 1 <= len(steps) <= 3 else None
@@ -170,6 +174,8 @@ class Api:
             return respond(reviews.answer(call, await requests.read_object(request), self._tokens, self._rbac), 201)
         if call.name and call.resource.namespaced and not call.namespace:
             raise no_such_path()
+        if call.subresource == "proxy":
+            return await self._proxy.forward(request, call)
         if call.subresource not in ("", "status"):
             return await self._subresource(request, call)
         if not call.name:

@@ -13,7 +13,8 @@ from localcluster.apiserver.store import Json
 
 _VERBS: Final = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _CHANGE: Final = ["get", "patch", "update"]
-_SUBRESOURCE_VERBS: Final = {"status": _CHANGE, "scale": _CHANGE, "log": ["get"]}
+_PROXIED: Final = ["create", "delete", "get", "patch", "update"]
+_SUBRESOURCE_VERBS: Final = {"status": _CHANGE, "scale": _CHANGE, "log": ["get"], "proxy": _PROXIED}
 _SUBRESOURCE_KINDS: Final = {
     "scale": ("autoscaling", "v1", "Scale"),
     "token": ("authentication.k8s.io", "v1", "TokenRequest"),
@@ -122,6 +123,8 @@ def _entries(resource: Resource) -> list[Json]:
             "kind": resource.kind,
             "verbs": _SUBRESOURCE_VERBS.get(subresource, ["create"]),
         }
+        if subresource == "proxy":
+            below["kind"] = f"{resource.kind}ProxyOptions"
         if subresource in _SUBRESOURCE_KINDS:
             below["group"], below["version"], below["kind"] = _SUBRESOURCE_KINDS[subresource]
         entries.append(below)

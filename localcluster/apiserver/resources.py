@@ -81,7 +81,7 @@ class Resource:
 
 _STATUS: Final = frozenset({"status"})
 _SCALED: Final = frozenset({"status", "scale"})
-_POD: Final = frozenset({"status", "eviction", "binding", "log"})
+_POD: Final = frozenset({"status", "eviction", "binding", "log", "proxy"})
 _ALL: Final = ("all",)
 
 # (group, version, plural, kind, short names, options)
@@ -91,7 +91,7 @@ _BUILTIN: Final[tuple[Resource, ...]] = (
     Resource("", "v1", "serviceaccounts", "ServiceAccount", True, ("sa",), (), frozenset({"token"})),
     Resource("", "v1", "secrets", "Secret"),
     Resource("", "v1", "configmaps", "ConfigMap", True, ("cm",)),
-    Resource("", "v1", "services", "Service", True, ("svc",), _ALL, _STATUS),
+    Resource("", "v1", "services", "Service", True, ("svc",), _ALL, frozenset({"status", "proxy"})),
     Resource("", "v1", "events", "Event", True, ("ev",)),
     Resource("", "v1", "nodes", "Node", False, ("no",), (), _STATUS),
     Resource("", "v1", "endpoints", "Endpoints", True, ("ep",)),

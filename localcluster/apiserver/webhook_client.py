@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 import urllib3
 
+from localcluster.apiserver.endpoints import ready_endpoint
 from localcluster.apiserver.store import Store
 
 
@@ -56,22 +57,10 @@ class WebhookClient:
         wanted = next((p for p in ports if p["port"] == port), None)
         if wanted is None:
             raise CallFailed(f'service "{name}" has no port {port}')
-        endpoints = self._store.get(("", "endpoints"), namespace, name)
-        for subset in (endpoints.content.get("subsets") or ()) if endpoints else ():
-            for address in subset.get("addresses") or ():
-                for offered in subset.get("ports") or ():
-                    if offered.get("name", "") == wanted.get("name", ""):
-                        return address["ip"], offered["port"]
-        for piece in self._store.select(("discovery.k8s.io", "endpointslices"), namespace):
-            labels = piece.content["metadata"].get("labels") or {}
-            if labels.get("kubernetes.io/service-name") != name:
-                continue
-            for endpoint in piece.content.get("endpoints") or ():
-                if (endpoint.get("conditions") or {}).get("ready", True):
-                    for offered in piece.content.get("ports") or ():
-                        if (offered.get("name") or "") == wanted.get("name", ""):
-                            return endpoint["addresses"][0], offered["port"]
-        raise CallFailed(f'no endpoints available for service "{name}"')
+        endpoint = ready_endpoint(self._store, namespace, name, wanted.get("name", ""))
+        if endpoint is None:
+            raise CallFailed(f'no endpoints available for service "{name}"')
+        return endpoint
 
     def _pool(self, host: str, port: int, name: str, bundle: str) -> urllib3.HTTPSConnectionPool:
         key = (host, port, name, bundle)
