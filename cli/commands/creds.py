@@ -69,9 +69,9 @@ def creds(
 ) -> None:
     """Get short-lived NATS credentials for yourself.
 
-    They have the rights of a Policy, and are signed through your own Vault login. That is found as `vault` and `bao` find it: VAULT_ADDR, VAULT_TOKEN or ~/.vault-token, VAULT_CACERT,
-    VAULT_NAMESPACE (or BAO_...). `edgefarm vault policy` prints the rights that it needs. The file is readable by you
-    alone.
+    They have the rights of a Policy, and are signed through your own Vault login. That is found as `vault` and `bao`
+    find it: VAULT_ADDR, VAULT_TOKEN or ~/.vault-token, VAULT_CACERT, VAULT_NAMESPACE (or BAO_...). `edgefarm vault
+    policy` prints the rights that it needs. The file is readable by you alone.
     """
     from cli.credentials import Order, issue, write_private
     from cli.vault_login import Mounts, open_vault

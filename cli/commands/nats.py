@@ -35,8 +35,9 @@ def config(
 ) -> None:
     """Print what makes the main NATS servers trust our operator.
 
-    That part of their configuration is read from Vault, where `edgefarm vault bootstrap` has put it, with your own login (VAULT_ADDR and VAULT_TOKEN
-    or ~/.vault-token), and holds no secret. Listeners, TLS and JetStream are for you to add.
+    That part of their configuration is read from Vault, where `edgefarm vault bootstrap` has put it, with your own
+    login (VAULT_ADDR and VAULT_TOKEN or ~/.vault-token), and holds no secret. Listeners, TLS and JetStream are for you
+    to add.
     """
     from cli.operator import hub_configuration
     from cli.vault_login import Mounts, open_vault

@@ -36,8 +36,9 @@ def status(
 ) -> None:
     """Show what is there and how it is, unhealthy first.
 
-    Networks, policies, edge networks with their nodes, streams and devices. Policies and streams are those of all namespaces, or of the one that -n names. Where you may not list those of all
-    namespaces, those of the kubeconfig's own are shown. Exit status 1: something is unhealthy.
+    Networks, policies, edge networks with their nodes, streams and devices. Policies and streams are those of all
+    namespaces, or of the one that -n names. Where you may not list those of all namespaces, those of the kubeconfig's
+    own are shown. Exit status 1: something is unhealthy.
     """
     from cli.overview import SECTIONS, Overview
     from cli.overview_tables import tables_of

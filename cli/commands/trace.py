@@ -33,7 +33,8 @@ def register(app: typer.Typer) -> None:
 def trace(session: Session, pod: Annotated[str, typer.Argument(metavar="POD", help="Name of the pod.")]) -> None:
     """Show what a pod may say and hear, and with whom.
 
-    Its network and Policy, its subjects and streams, and the other Policies and pods that hear or send these. Exit status 1: something keeps the pod from its network; the output says what.
+    Its network and Policy, its subjects and streams, and the other Policies and pods that hear or send these. Exit
+    status 1: something keeps the pod from its network; the output says what.
     """
     from cli.tracing.members import Installation
     from cli.tracing.trace import trace as trace_pod

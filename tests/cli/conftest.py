@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from cli.__main__ import build
 from edgefarm import names
 from edgefarm.api.crd import definitions
+from edgefarm.vault import Vault
+from edgefarm.vault.transport import Operation
 from localcluster.kubernetes import LocalApiServer
 from reconciler.ports import EDGE_DEVICE, EDGE_NETWORK, NETWORK, POD, POLICY, STREAM, Kind
 from tests.apiserver.rest import Rest
@@ -155,3 +157,11 @@ def ask(edgefarm: Callable[..., Ended], cluster: Cluster) -> Callable[..., Ended
 def leaf_domain(network: str, node: str) -> str:
     """The JetStream domain of a node's leaf."""
     return names.leaf_domain(network, node)
+
+
+def make_token(vault: Vault, *policies: str) -> str:
+    """A Vault token with these policies and not even the default one."""
+    body = {"policies": list(policies), "no_default_policy": True}
+    answer = vault.transport.send(Operation("make token", "POST", write=True), "auth/token/create", body)
+    assert answer is not None
+    return str(answer["auth"]["client_token"])
