@@ -61,13 +61,14 @@ async def _run(settings: Settings) -> int:
         stream_sweep,
         webhook_certificate,
     )
-    from reconciler.controllers.servers import trust
+    from reconciler.controllers.servers import trust, vault
     from reconciler.metrics import Metrics
     from reconciler.process import Process
 
     builders = (
         configuration.build,
         trust.build,
+        vault.build,
         network.build,
         policy.build,
         pod_advisor.build,

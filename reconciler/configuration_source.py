@@ -114,14 +114,15 @@ class ConfigurationSource:
         return {server: self._server_problems.get(server, "it has not been looked at yet") for server in servers}
 
     def report(self, server: str, *, authorities: str, problem: str) -> None:
-        """What is observed of a server: the authorities of its certificate (PEM), and why it cannot be talked to.
+        """What is observed of a server: the authorities of its certificate (PEM; empty: they are not known now), and why
+        it cannot be talked to.
 
         A server that was ready once takes no configuration away when it fails: whoever calls it is told.
         """
         if self._server_problems.get(server) != problem:
             self._log.info("server", server=server, problem=problem or "none: it is ready")
         self._server_problems[server] = problem
-        self._authorities = authorities
+        self._authorities = authorities or self._authorities
         if not problem:
             self._were_ready |= {server}
         self._apply()

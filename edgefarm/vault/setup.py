@@ -23,11 +23,12 @@ class KubernetesAuth:
     """How Vault asks a Kubernetes API server whose a service account token is.
 
     `host` is the API server's URL, `ca_pem` its authority. Without `reviewer_token` Vault shows the API server the
-    very token that is logging in, whose service account then needs `system:auth-delegator`.
+    very token that is logging in, whose service account then needs `system:auth-delegator`. `ca_pem` None: Vault runs
+    in a pod of that cluster, and uses the authority and the token there.
     """
 
     host: str
-    ca_pem: str
+    ca_pem: str | None
     reviewer_token: str | None = field(default=None, repr=False)
 
 
@@ -68,9 +69,9 @@ class VaultSetup:
         reviewer = wanted.reviewer_token
         body: dict[str, Any] = {
             "kubernetes_host": wanted.host,
-            "kubernetes_ca_cert": wanted.ca_pem,
-            # Vault need not run in that cluster, so its own pod's token and CA must not be used.
-            "disable_local_ca_jwt": True,
+            "kubernetes_ca_cert": wanted.ca_pem or "",
+            # Where Vault need not run in that cluster, its own pod's token and CA must not be used.
+            "disable_local_ca_jwt": wanted.ca_pem is not None,
             # TokenReview checks the issuer; Vault's own check breaks on clusters with an issuer of their own.
             "disable_iss_validation": True,
         }

@@ -1,0 +1,212 @@
+"""Keeps the OpenBao that the reconciler runs: its objects, initialisation and updates, and tells when it is ready."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from edgefarm import names
+from edgefarm.errors import EdgefarmError, VaultUnavailable
+from edgefarm.vault import VaultSettings
+from reconciler.configuration import Configuration
+from reconciler.context import Context, Key, Registration, Result
+from reconciler.controllers.servers.objects import Certificate, ServerObjects
+from reconciler.controllers.servers.vault_setup import VaultSetup
+from reconciler.desired.servers import vault as desired
+from reconciler.desired.servers import workload
+from reconciler.desired.servers.authority import secret
+from reconciler.desired.servers.vault_config import SelfInit
+from reconciler.desired.servers.workload import ServerSpec
+from reconciler.ports import CONFIGMAP, POD, POD_DISRUPTION_BUDGET, SECRET, SERVICE, STATEFUL_SET, Object
+from reconciler.settings import KubernetesSettings
+
+REASON_REFUSED: Final = "ConfigurationRefused"
+REASON_NO_RECOVERY: Final = "RecoveryKeyLost"
+_SEAL_KEY_BYTES: Final = 32
+#: Rights and keys in OpenBao are looked at again so often.
+_SET_UP_EVERY: Final = timedelta(hours=1)
+_SOONEST: Final = timedelta(seconds=1)
+_WAIT: Final = timedelta(seconds=5)
+
+
+class _Waiting(Exception):
+    """What OpenBao still lacks, as a sentence; whatever changes that wakes the controller."""
+
+
+@dataclass(frozen=True)
+class _SetUp:
+    """For which settings OpenBao was set up, and when."""
+
+    settings: VaultSettings
+    audience: str
+    at: datetime
+
+
+class VaultServerController:
+    """One OpenBao. Each pass goes through all steps, and each step finds out itself what is done already."""
+
+    name = "vault-server"
+
+    def __init__(self, context: Context, setup: VaultSetup | None = None) -> None:
+        self._context = context
+        self._namespace = context.settings.namespace
+        self._objects = ServerObjects(context, names.VAULT_SERVER)
+        self._setup = setup or VaultSetup(context)
+        self._set_up: _SetUp | None = None
+        #: The only root there is.
+        self.key = Key(self.name, self._namespace, names.VAULT_SERVER)
+
+    def registration(self) -> Registration:
+        """The controller and what wakes it."""
+        return Registration(self, self._objects.watches(self.key), always=(self.key,))
+
+    async def reconcile(self, key: Key) -> Result:
+        """One pass. What is observed is reported, also when the pass fails."""
+        configuration = self._context.servers.accepted
+        if configuration is None:
+            return Result()
+        spec = desired.server_spec(configuration, self._namespace, self._objects.owners())
+        if spec is None:
+            await self._objects.remove()
+            return Result()
+        certificate: Certificate | None = None
+        try:
+            spec = self._within_what_can_change(spec)
+            certificate = await self._ensure_objects(configuration, spec)
+            await self._update(spec, configuration.trusting(certificate.authorities).vault.server)
+            again = await self._ensure_set_up(configuration, certificate, spec)
+        except (_Waiting, EdgefarmError) as error:
+            self._report(certificate, str(error))
+            if isinstance(error, EdgefarmError):
+                raise
+            return Result(_WAIT)
+        self._report(certificate, "")
+        return Result(max(min(again, certificate.look_again) - self._context.clock(), _SOONEST))
+
+    # -- objects -----------------------------------------------------------------------------------------------------
+
+    def _within_what_can_change(self, spec: ServerSpec) -> ServerSpec:
+        """What can be done of what is wanted; an Event says what cannot."""
+        found = self._objects.found(STATEFUL_SET)
+        running = int(found["spec"].get("replicas") or 0) if found else 0
+        if running <= spec.deployment.replicas:
+            return spec
+        self._warn(
+            REASON_REFUSED,
+            f"vault.replicas stays {running}: OpenBao would lose its majority with {spec.deployment.replicas}; write "
+            f"{running}, or restore a backup into a new installation",
+        )
+        return replace(spec, deployment=replace(spec.deployment, replicas=running))
+
+    async def _ensure_objects(self, configuration: Configuration, spec: ServerSpec) -> Certificate:
+        initialised = await self._exists(names.VAULT_RECOVERY_SECRET)
+        await self._ensure_seal_key(spec, initialised)
+        service = await self._objects.ensure(SERVICE, workload.service(spec))
+        await self._objects.ensure(SERVICE, workload.peers(spec))
+        certificate = await self._objects.ensure_certificate(spec, service)
+        self_init = None if initialised else self._self_init(configuration)
+        await self._objects.ensure(CONFIGMAP, desired.config_map(spec, self_init))
+        await self._objects.ensure(POD_DISRUPTION_BUDGET, workload.budget(spec))
+        await self._objects.ensure(STATEFUL_SET, desired.stateful_set(spec))
+        return certificate
+
+    async def _ensure_seal_key(self, spec: ServerSpec, initialised: bool) -> None:
+        """Made once and never changed: all that OpenBao stores is encrypted with it."""
+        if await self._exists(names.VAULT_UNSEAL_SECRET):
+            return
+        if initialised or self._objects.found(STATEFUL_SET) is not None:
+            raise _Waiting(
+                f"the Secret {names.VAULT_UNSEAL_SECRET} is gone: restore it from a backup; without its key nobody can "
+                "read what OpenBao has stored"
+            )
+        key = base64.b64encode(os.urandom(_SEAL_KEY_BYTES)).decode()
+        owners = () if spec.deployment.keep_data else spec.owners
+        await self._context.kube.create(
+            SECRET, secret(names.VAULT_UNSEAL_SECRET, self._namespace, {desired.UNSEAL_KEY: key}, owners)
+        )
+
+    async def _exists(self, secret_name: str) -> bool:
+        return await self._context.kube.get(SECRET, self._namespace, secret_name) is not None
+
+    def _self_init(self, configuration: Configuration) -> SelfInit:
+        return SelfInit(
+            settings=configuration.vault.server,
+            kubernetes_host=_kubernetes_host(self._context.settings.kubernetes),
+            namespace=self._namespace,
+            audience=configuration.vault.audience,
+        )
+
+    # -- pods --------------------------------------------------------------------------------------------------------
+
+    async def _update(self, spec: ServerSpec, settings: VaultSettings) -> None:
+        """Replace at most one pod that is not of the present template; another pass follows when it is back."""
+        stateful_set = self._objects.found(STATEFUL_SET)
+        if stateful_set is None:
+            raise _Waiting("its StatefulSet has just been made")
+        pods, digest = self._objects.pods(), workload.template_digest(stateful_set)
+        if any(workload.template_digest(pod) != digest for pod in pods):
+            pod = desired.next_restart(pods, digest, spec.deployment.replicas, await self._active(settings))
+            if pod is not None:
+                await self._replace(next(each for each in pods if each["metadata"]["name"] == pod))
+        if not any(map(desired.is_ready, pods)):
+            raise _Waiting("none of its pods is ready")
+
+    async def _active(self, settings: VaultSettings) -> str:
+        try:
+            return await self._setup.active(settings)
+        except VaultUnavailable:
+            return ""
+
+    async def _replace(self, pod: Object) -> None:
+        name = pod["metadata"]["name"]
+        self._context.log.info("replacing a pod of OpenBao", pod=name)
+        await self._context.kube.delete(POD, self._namespace, name, uid=pod["metadata"]["uid"])
+        raise _Waiting(f"the pod {name} is being replaced")
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _ensure_set_up(
+        self, configuration: Configuration, certificate: Certificate, spec: ServerSpec
+    ) -> datetime:
+        """Set OpenBao up unless that was done a while ago; when to do it again."""
+        settings = configuration.trusting(certificate.authorities).vault.server
+        now, audience, done = self._context.clock(), configuration.vault.audience, self._set_up
+        if done is None or (done.settings, done.audience) != (settings, audience) or now - done.at >= _SET_UP_EVERY:
+            host = _kubernetes_host(self._context.settings.kubernetes)
+            problem = await self._setup.run(settings, audience, host, spec)
+            if problem:
+                self._warn(REASON_NO_RECOVERY, problem)
+            self._set_up = done = _SetUp(settings, audience, now)
+            # There is a recovery key now: the first replica must not initialise anything any more.
+            await self._objects.ensure(CONFIGMAP, desired.config_map(spec, None))
+        return done.at + _SET_UP_EVERY
+
+    def _report(self, certificate: Certificate | None, problem: str) -> None:
+        authorities = certificate.authorities if certificate else ""
+        self._context.servers.report(names.VAULT_SERVER, authorities=authorities, problem=problem)
+
+    def _warn(self, reason: str, message: str) -> None:
+        stateful_set = self._objects.found(STATEFUL_SET)
+        if stateful_set is not None:
+            self._context.events.warning(stateful_set, reason, message)
+        self._context.log.warning("OpenBao", reason=reason, problem=message)
+
+
+def _kubernetes_host(settings: KubernetesSettings) -> str:
+    """URL of the API server as pods see it."""
+    if not settings.host:
+        return "https://kubernetes.default.svc"
+    try:
+        host = f"[{settings.host}]" if isinstance(ip_address(settings.host), IPv6Address) else settings.host
+    except ValueError:
+        host = settings.host
+    return f"https://{host}:{settings.port}"
+
+
+def build(context: Context) -> Registration:
+    """The controller and its watches."""
+    return VaultServerController(context).registration()
