@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from cryptography import x509
 
 from edgefarm import names
-from edgefarm.errors import NatsRefused, RestartNeeded, Unavailable
+from edgefarm.errors import NatsRefused, NatsUnavailable, RestartNeeded, VaultRefused, VaultUnavailable
 from edgefarm.nats.serverconfig import HubIdentity
 from reconciler.configuration import Configuration
 from reconciler.context import Context, Key, Registration, Result, Watch
@@ -39,7 +39,7 @@ _SOON: Final = timedelta(seconds=5)
 
 
 class Hub(Protocol):
-    """Vault and NATS as the accepted configuration names them. Raises VaultUnavailable, NatsUnavailable."""
+    """Vault and NATS as the accepted configuration names them. Raises what `Vault` and `NatsServers` raise."""
 
     def follow(self, configuration: Configuration) -> None:
         """Use these servers from now on."""
@@ -95,7 +95,7 @@ class NatsServerController:
         self._hub.follow(accepted.trusting(certificate.authorities))
         try:
             settled = await self._keep(asked, certificate)
-        except (_NotYet, Unavailable) as error:
+        except (_NotYet, NatsUnavailable, VaultUnavailable, VaultRefused) as error:
             self._context.servers.report(
                 names.NATS_SERVER, authorities=certificate.authorities, problem=str(error).rstrip(".")
             )
