@@ -114,7 +114,7 @@ class ConfigurationSource:
         return {server: self._server_problems.get(server, "it has not been looked at yet") for server in servers}
 
     def report(self, server: str, *, authorities: str, problem: str) -> None:
-        """What is observed of a server: the authorities of its certificate (PEM; empty: they are not known now), and why
+        """What is observed of a server: the authorities of its certificate (PEM, empty when unknown), and why
         it cannot be talked to.
 
         A server that was ready once takes no configuration away when it fails: whoever calls it is told.

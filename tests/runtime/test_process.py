@@ -21,7 +21,7 @@ from reconciler.ports import CONFIGMAP, EVENT, LEASE, Kind
 from tests.runtime.fakes import configmap, eventually
 
 CRD = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
-CRD_FOLDER = Path(__file__).parents[2] / "charts" / "edgefarm-network" / "crds"
+CRD_FOLDER = Path(__file__).parents[2] / "charts" / "edgefarm-network" / "files" / "crds"
 #: Nothing answers there, which the process must take calmly.
 CONFIGURATION = "vault: {address: 'https://127.0.0.1:1'}\nnats: {urls: ['tls://127.0.0.1:1']}"
 
