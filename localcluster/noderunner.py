@@ -25,7 +25,7 @@ from localcluster.client import (
 from localcluster.events import EventRecorder
 from localcluster.informer import Informer, key_of
 from localcluster.network.clients import Clients
-from localcluster.network.dns import ClusterDns, mount_namespace_command
+from localcluster.network.dns import ClusterDns
 from localcluster.network.services import ServiceProxy, is_served
 from localcluster.network.uplinks import Uplink, Uplinks
 from localcluster.node import kubelet
@@ -33,8 +33,9 @@ from localcluster.node.addresses import AddressBlock
 from localcluster.node.container import Container, Timing
 from localcluster.node.images import IMAGES
 from localcluster.node.launcher import Launcher
+from localcluster.node.mounts import MountNamespaces
 from localcluster.node.pod import PodWorker
-from localcluster.node.preparation import Runtime
+from localcluster.node.preparation import Isolation, Runtime
 from localcluster.node.registration import Registrar
 from localcluster.node.sources import PodFacts
 from localcluster.node.spec import REBOOT_ANNOTATION, NodeSpec
@@ -55,7 +56,8 @@ class RunnerSettings:
     uplinks: Sequence[Uplink] = ()
     timing: Timing = field(default_factory=Timing)
     cluster_dns: bool = False
-    """Whether containers resolve the names of Services; otherwise those are rewritten in what a container is told."""
+    """Whether containers resolve the names of Services (otherwise those are rewritten in what a container is told), and
+    find tokens at their usual place."""
 
 
 class NodeRunner:
@@ -84,7 +86,7 @@ class NodeRunner:
                 runtime = await self._make_runtime(launcher, session)
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._registrar.run())
-                    self._serve_network(group, Clients(launcher.node_of_session), runtime.dns)
+                    self._serve_network(group, Clients(launcher.node_of_session), runtime.isolation)
                     self._watch_volumes(group)
                     self._pods.listen(lambda pod: self._observe(pod, runtime))
                     self._nodes.listen(self._observe_node)
@@ -98,10 +100,10 @@ class NodeRunner:
                 self._addresses.close()
 
     async def _make_runtime(self, launcher: Launcher, session: aiohttp.ClientSession) -> Runtime:
-        dns, settings = None, self._settings
+        settings, isolation = self._settings, None
         if settings.cluster_dns:
-            command = await mount_namespace_command()
-            dns = ClusterDns(self._services, self._pods, self._client.connection.host, command)
+            dns = ClusterDns(self._services, self._pods, self._client.connection.host)
+            isolation = Isolation(await MountNamespaces.find(), dns)
         return Runtime(
             client=self._client,
             launcher=launcher,
@@ -111,7 +113,7 @@ class NodeRunner:
             timing=settings.timing,
             data_dir=settings.data_dir,
             resolve=self._resolve,
-            dns=dns,
+            isolation=isolation,
         )
 
     def _kubelet(self) -> AbstractAsyncContextManager[None]:
@@ -121,9 +123,9 @@ class NodeRunner:
         listeners = [self._addresses.listen(index) for index in range(len(self._hosts))]
         return kubelet.serving(self._container, listeners, context)
 
-    def _serve_network(self, group: asyncio.TaskGroup, clients: Clients, dns: ClusterDns | None) -> None:
-        if dns is not None:
-            group.create_task(dns.run())
+    def _serve_network(self, group: asyncio.TaskGroup, clients: Clients, isolation: Isolation | None) -> None:
+        if isolation is not None:
+            group.create_task(isolation.dns.run())
         group.create_task(ServiceProxy(self._services, self._pods, clients.locate).run())
         group.create_task(Uplinks(self._settings.uplinks, self._nodes, clients.locate).run())
 

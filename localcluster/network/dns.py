@@ -1,29 +1,20 @@
-"""The cluster's DNS for containers: a hosts file for each pod, kept up to date in place.
-
-A container sees its pod's file as `/etc/hosts`, in a mount namespace of its own; nothing on the machine changes.
-"""
+"""The cluster's DNS for containers: a hosts file for each pod, which its containers see in place of the machine's."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
 
 from localcluster.client import Json
 from localcluster.informer import Informer
 from localcluster.network.services import is_served
-from localcluster.process import StartError
 from localcluster.workloads.endpoints import slice_of
 
-_HOSTS: Final = "/etc/hosts"
-#: Runs `"$@"` in its own process after it has put the file `$0` in the place of the machine's.
-_SCRIPT: Final = f'mount --bind "$0" {_HOSTS} && exec "$@"'
 #: (namespace, name before it) -> addresses.
 Records = Mapping[tuple[str, str], Sequence[str]]
 
@@ -41,11 +32,10 @@ class HostsFile:
 class ClusterDns:
     """Knows Services and the pods behind headless ones by the names that Kubernetes gives them."""
 
-    def __init__(self, services: Informer, pods: Informer, api_host: str, namespace_command: Sequence[str]) -> None:
+    def __init__(self, services: Informer, pods: Informer, api_host: str) -> None:
         self._services = services
         self._pods = pods
         self._api_host = api_host
-        self._namespace_command = namespace_command
         self._files: dict[str, HostsFile] = {}
         self._moved = asyncio.Event()
 
@@ -58,13 +48,12 @@ class ClusterDns:
             self._moved.clear()
             self._refresh()
 
-    def enter(self, pod: Json, address: str, path: Path) -> tuple[str, ...]:
-        """What to put before a command so that it runs with the pod's hosts file, which is kept at `path`."""
+    def serve(self, pod: Json, address: str, path: Path) -> None:
+        """Write the pod's hosts file, and keep it up to date as long as it is there."""
         metadata = pod["metadata"]
         hostname = pod["spec"].get("hostname") or metadata["name"]
         file = self._files[metadata["uid"]] = HostsFile(path, metadata["namespace"], hostname, address)
         self._write(file, self._records())
-        return (*self._namespace_command, str(path))
 
     def _refresh(self) -> None:
         # The file goes with its pod.
@@ -126,20 +115,3 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-async def mount_namespace_command() -> list[str]:
-    """The beginning of a command that sees a file, named next, as `/etc/hosts`; StartError where that cannot be had."""
-    unshare, shell = (shutil.which(name) for name in ("unshare", "sh"))
-    for options in (["--mount"], ["--mount", "--map-root-user"]):
-        if unshare and shell:
-            command = [unshare, *options, "--", shell, "-c", _SCRIPT]
-            if await _succeeds([*command, _HOSTS, "true"]):
-                return command
-    raise StartError("names of Services need root or unprivileged user namespaces, and the programs unshare and mount")
-
-
-async def _succeeds(command: Sequence[str]) -> bool:
-    quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*command, stdin=quiet, stdout=quiet, stderr=quiet)
-    return await process.wait() == 0

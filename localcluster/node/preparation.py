@@ -18,6 +18,7 @@ from localcluster.network.dns import ClusterDns
 from localcluster.node.container import Launch, Timing
 from localcluster.node.images import entrypoint, resolve_program
 from localcluster.node.launcher import Command, Launcher
+from localcluster.node.mounts import MountNamespaces
 from localcluster.node.probes import ProbeTarget
 from localcluster.node.rewrite import Rewriter, expand
 from localcluster.node.sources import EnvironmentReader, PodFacts
@@ -25,6 +26,14 @@ from localcluster.node.volumes import PodVolumes
 
 _REPOSITORY: Final = Path(localcluster.__file__).resolve().parent.parent
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What shows containers files of their own: names of Services, and volumes at their usual places."""
+
+    namespaces: MountNamespaces
+    dns: ClusterDns
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,8 @@ class Runtime:
     data_dir: Path
     resolve: Callable[[str, str], str | None]
     """The address of a Service by its name and namespace; None where nothing stands for it."""
-    dns: ClusterDns | None
-    """Tells containers the names of Services, which are not rewritten then."""
+    isolation: Isolation | None
+    """None: containers see the machine's files, and what they are told is all there is."""
 
 
 class Preparation:
@@ -58,14 +67,15 @@ class Preparation:
         """What to start for this container of the pod; raises UnknownImage or MissingSource."""
         program = entrypoint(spec.get("image", ""), self._runtime.images)  # refuses an unknown image in any case
         argv = list(spec.get("command") or program) + list(spec.get("args") or [])
-        rewrite = Rewriter(self._volumes.mounts(spec), self._facts.pod_ip, self._runtime.resolve)
+        mounts = self._volumes.mounts(spec)
+        rewrite = Rewriter(mounts, self._facts.pod_ip, self._runtime.resolve)
         home = self._folder / "containers" / spec["name"]
         home.mkdir(parents=True, exist_ok=True)
         env = self._base_environment(pod, home)
         for name, value in await self._environment.read(pod, spec):
             env[name] = rewrite(expand(value, env))
         metadata = pod["metadata"]
-        enter = self._enter(pod)
+        enter = self._enter(pod, mounts)
         command = Command(
             name=f"{metadata['namespace']}/{metadata['name']}/{spec['name']}",
             argv=(*enter, *resolve_program([rewrite(expand(part, env)) for part in argv])),
@@ -89,10 +99,13 @@ class Preparation:
         ports = {port["name"]: port["containerPort"] for port in spec.get("ports") or [] if "name" in port}
         return Launch(command, ProbeTarget(self._runtime.session, self._facts.pod_ip, ports, rewrite, execute))
 
-    def _enter(self, pod: Json) -> tuple[str, ...]:
-        """What stands before the command of every container of the pod."""
-        dns = self._runtime.dns
-        return () if dns is None else dns.enter(pod, self._facts.pod_ip, self._folder / "hosts")
+    def _enter(self, pod: Json, mounts: Mapping[str, str]) -> tuple[str, ...]:
+        """What stands before every command in a container with these mounts."""
+        isolation, hosts = self._runtime.isolation, self._folder / "hosts"
+        if isolation is None:
+            return ()
+        isolation.dns.serve(pod, self._facts.pod_ip, hosts)
+        return isolation.namespaces.enter(hosts, mounts)
 
     def _base_environment(self, pod: Json, home: Path) -> dict[str, str]:
         connection = self._runtime.client.connection

@@ -131,6 +131,18 @@ async def test_names_are_not_rewritten_where_containers_resolve_them(
     await eventually(lambda: last_answer(folder, namespace, "told") == [url, url], "the container is told the name")
 
 
+async def test_a_token_is_at_the_place_that_programs_have_built_in(
+    kube: Client, namespace: str, runner: LocalProcess, folder: Path, node: str
+) -> None:
+    # Made of parts, so that the runner cannot rewrite it.
+    place = "'/'.join(['', 'var', 'run', 'secrets', 'kubernetes.io', 'serviceaccount'])"
+    script = f"import os; print(*sorted(n for n in os.listdir({place}) if n[0] != '.')); print('end', flush=True); "
+    await kube.create(PODS, pod("reader", container(script + SLEEP), nodeName=node), namespace)
+    expected = ["ca.crt", "namespace", "token"]
+    await eventually(lambda: last_answer(folder, namespace, "reader") == expected, "the container sees its token")
+    assert not os.path.exists("/run/secrets/kubernetes.io")  # noqa: ASYNC240, PTH110 — no more than a look
+
+
 async def test_nothing_in_a_mount_namespace_outlives_a_killed_runner(
     kube: Client, kubeconfig: Path, namespace: str, work: Path
 ) -> None:
