@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import structlog
 import yaml
+from cryptography import x509
 
-from edgefarm import names
+from edgefarm import names, pki
 from edgefarm.nats.serverconfig import CLIENT_PORT
+from edgefarm.nats.templates import PermissionTemplate
 from localcluster.kubernetes import ApiServer
+from localcluster.stack import Authority
 from reconciler.adapters.kube import KubeClient
 from reconciler.adapters.nats import SystemClient
 from reconciler.configuration import Configuration, parse_configuration
@@ -28,7 +33,7 @@ from reconciler.metrics import Metrics
 from reconciler.ports import CONFIGMAP, POD, SERVICE, SERVICE_ACCOUNT, STATEFUL_SET, NatsServers, Object
 from reconciler.queue import WorkQueue
 from reconciler.settings import read_settings
-from tests.natskit import LocalOperator
+from tests.natskit import Connection, LocalAccount, LocalOperator
 
 _LOG: structlog.stdlib.BoundLogger = structlog.get_logger()
 #: Seconds for what takes some on a machine that is busy with other tests.
@@ -182,9 +187,31 @@ class Installation:
         return f"tls://{self.address()}:{CLIENT_PORT}"
 
     @property
-    def trust(self) -> ssl.SSLContext:
-        """By what clients verify the servers."""
-        return ssl.create_default_context(cadata=self.servers.authorities)
+    def authority(self) -> Authority:
+        """By what clients verify the servers; it issues nothing."""
+        return Authority(Path(), pki.KeyPair(self.servers.authorities.encode(), b""))
+
+    async def account(self, name: str = "net") -> LocalAccount:
+        """An account of the hub, with users of the role `all`."""
+        account = self.hub.keys.account(name)
+        account.scope("all", PermissionTemplate(pub_allow=(">",), sub_allow=(">",)))
+        await self.hub.client.push(account.token())
+        return account
+
+    async def connect(self, account: LocalAccount, **options: Any) -> Connection:
+        """A client through the Service."""
+        return await Connection.open(self.url, self.authority, account.user("all"), **options)
+
+    def certificate(self, pod: Object, port: int) -> x509.Certificate:
+        """What a pod shows on one of its ports: clients and leafs alike are told so after a greeting in plain text."""
+        trust = ssl.create_default_context(cadata=self.servers.authorities)
+        trust.check_hostname = False
+        with socket.create_connection((pod["status"]["podIP"], port), timeout=10) as plain:
+            greeting = b""
+            while not greeting.endswith(b"\n"):
+                greeting += plain.recv(1)
+            with trust.wrap_socket(plain) as tls:
+                return x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
 
     async def pods(self) -> dict[str, Object]:
         """The servers' pods that are ready."""
@@ -216,6 +243,15 @@ class Installation:
 
         await self.until(reached, f"another configuration than {before} is loaded by all servers")
         return found.pop()
+
+    async def told(self, reason: str) -> str:
+        """The message of the Event for this reason, when there is one."""
+
+        async def reached() -> bool:
+            return reason in self.events.reasons()
+
+        await self.until(reached, f"an Event {reason}")
+        return next(message for _, given, message in self.events.seen if given == reason)
 
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str, within: float = _WITHIN) -> None:
         """Return when `condition()` holds; fail with `what` after `within` seconds."""
