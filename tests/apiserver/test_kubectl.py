@@ -183,3 +183,17 @@ def test_the_projects_own_definitions_are_accepted(kubectl: Kubectl) -> None:
 def test_a_namespace_can_be_deleted(kubectl: Kubectl, namespace: str, local_only: None) -> None:
     kubectl("run", "p", "--image=example/app:1")
     assert "deleted" in kubectl("delete", "namespace", namespace, "--timeout=10s")
+
+
+def test_rights_can_be_asked_for(kubectl: Kubectl, namespace: str) -> None:
+    kubectl("create", "role", "reader", "--verb=get,list", "--resource=pods,deployments.apps/scale")
+    kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={namespace}:default")
+    account = f"--as=system:serviceaccount:{namespace}:default"
+    assert "yes" in kubectl("auth", "can-i", "list", "pods", account)
+    assert "yes" in kubectl("auth", "can-i", "get", "deployments.apps", "--subresource=scale", account)
+    assert "no" in kubectl("auth", "can-i", "delete", "pods", account, fails=True)
+    listed = [line.split() for line in kubectl("auth", "can-i", "--list", account).splitlines()]
+    assert ["pods", "[]", "[]", "[get", "list]"] in listed
+    assert namespace in kubectl("auth", "whoami", account, "-o", "jsonpath={.status.userInfo.groups}")
+    refused = kubectl("get", "secrets", account, fails=True)
+    assert f'User "system:serviceaccount:{namespace}:default" cannot list resource "secrets"' in refused

@@ -64,6 +64,8 @@ class Gate:
 
     def _impersonated(self, caller: User, headers: Headers) -> User:
         """The user of the Impersonate headers, each of which the caller must be allowed to use."""
+        if not any(key.startswith(b"impersonate-") for key, _ in headers.raw):
+            return caller
         name, uid = headers.get("impersonate-user", ""), headers.get("impersonate-uid", "")
         groups = headers.getlist("impersonate-group")
         extra: dict[str, list[str]] = {}
@@ -71,9 +73,7 @@ class Gate:
             if key.startswith(_EXTRA):
                 extra.setdefault(unquote(key.removeprefix(_EXTRA)), []).append(value)
         if not name:
-            if groups or uid or extra:
-                raise bad_request("requested impersonation without impersonating a user")
-            return caller
+            raise bad_request("requested impersonation without impersonating a user")
         account = name.removeprefix(_ACCOUNT).split(":") if name.startswith(_ACCOUNT) else []
         if len(account) == 2:
             self._may_be(caller, Attributes("impersonate", "", "", "v1", "serviceaccounts", "", *account))
