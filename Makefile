@@ -32,13 +32,13 @@ test: $(STAMP) ## Run all tests (real nats-server, OpenBao and kubectl; ARGS= fo
 	$(BIN)/python -m tests $(ARGS)
 
 demo: $(STAMP) ## Run the main job on localcluster and check it (ARGS=--json for machine-readable lines)
-	@$(BIN)/python -m localcluster.demo $(ARGS)
+	@$(BIN)/edgefarm demo main $(ARGS)
 
 demo-edge: $(STAMP) ## Run edge nodes on localcluster, cut an uplink, and check what survives (ARGS=--json)
-	@$(BIN)/python -m localcluster.demo.edge $(ARGS)
+	@$(BIN)/edgefarm demo edge $(ARGS)
 
 demo-mesh: $(STAMP) ## Run edge hosts and gateways in network namespaces and check the mesh (Linux, root; ARGS=--json)
-	@$(BIN)/python -m localcluster.demo.mesh $(ARGS)
+	@$(BIN)/edgefarm demo mesh $(ARGS)
 
 bench-webhook: $(STAMP) ## Webhook beside a bare application on the same body: throughput, latency, memory (JSON lines; needs wrk)
 	@$(BIN)/python -m tests.bench.webhook $(ARGS)

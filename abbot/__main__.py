@@ -63,6 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
 
             print(settings.HELP, end="")
             return 0
+        case ["cni", "--help" | "-h"]:
+            from abbot import cni
+
+            print(cni.HELP, end="")
+            return 0
         case ["cni"]:
             from abbot.cni import main as answer_cni_call
 

@@ -25,6 +25,15 @@ from edgefarm.abbotproto.envelope import RequestBody, pack_request, unpack_respo
 from edgefarm.errors import InvalidMessage
 
 VERSIONS: Final = ("1.0.0", "1.1.0")
+HELP: Final = """\
+usage: abbot-cni            (or: abbot cni)
+
+A CNI plugin, which a container runtime runs with CNI_COMMAND and the other variables of the specification in the
+environment and the network configuration on stdin. It hands the call to the abbot daemon. docs/mesh.md shows the
+runtime's configuration.
+
+Example of that:  {"type": "abbot-cni", "capabilities": {"portMappings": true, "bandwidth": true, "dns": true}}
+"""
 _MAIN_INTERFACE: Final = "eth0"
 _MAX_CONFIG: Final = 4 * 1024 * 1024
 #: Seconds. The daemon gives each plugin of a chain 20, and undoes what failed.
@@ -91,7 +100,16 @@ class Call:
 
 
 def main() -> int:
-    """Answer one call on stdout; the exit status."""
+    """Answer one call on stdout; the exit status. Runtimes give no arguments, people may."""
+    match sys.argv[1:]:
+        case ["--help" | "-h"]:
+            sys.stdout.write(HELP)
+            return 0
+        case ["--version"]:
+            from edgefarm import __version__
+
+            sys.stdout.write(f"{__version__}\n")
+            return 0
     version = VERSIONS[0]
     try:
         config = _read_config()

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         case ["--version"]:
             print(__version__)
             return 0
-        case ["--help" | "-h"]:
+        case [*_, "--help" | "-h"]:
             print(_USAGE, end="")
             return 0
     print(_USAGE, end="", file=sys.stderr)

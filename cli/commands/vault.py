@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Final
 
@@ -79,6 +80,7 @@ def _bootstrap(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     bootstrap_command.add_arguments(parser)
+    parser.description = textwrap.fill(parser.description or "", 80)  # the examples keep their lines
     parser.add_argument(
         _PRINT_POLICY, action="store_true", help="only print the Vault policy (HCL) that the token needs for this"
     )
