@@ -93,6 +93,13 @@ def test_programs_know_every_variable_that_they_get(name: str) -> None:
             assert set(variables) <= known(program), program
 
 
+def test_more_environment_replaces_what_the_chart_says() -> None:
+    extra = [{"name": "EDGEFARM_WORKERS", "value": "2"}, {"name": "EDGEFARM_LEASE_DURATION", "value": "30s"}]
+    (container,) = pods(objects({"controller": {"extraEnv": extra}}))["network-controller"]["spec"]["containers"]
+    assert [entry for entry in container["env"] if entry["name"] == "EDGEFARM_WORKERS"] == [extra[0]]
+    assert container["env"][-1] == extra[1]
+
+
 def known(program: str) -> set[str]:
     found = set(re.findall(r'"(EDGEFARM_[A-Z_]+)"', (ROOT / SOURCES[program]).read_text()))
     assert program != "webhook" or {name for name, _, _ in VARIABLES} <= found

@@ -123,6 +123,20 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* The environment of a container: its own, and the user's, which wins. Argument: dict own (YAML), extra (list). */}}
+{{- define "edgefarm.environment" -}}
+{{- $replaced := list }}
+{{- range .extra }}{{ $replaced = append $replaced .name }}{{ end }}
+{{- range .own | fromYamlArray }}
+{{- if not (has .name $replaced) }}
+- {{ toJson . }}
+{{- end }}
+{{- end }}
+{{- range .extra }}
+- {{ toJson . }}
+{{- end }}
+{{- end }}
+
 {{/* A map without what is empty text, list or map, as YAML: the programs' defaults hold for that. */}}
 {{- define "edgefarm.pruned" -}}
 {{- $result := dict }}
