@@ -140,7 +140,7 @@ async def test_a_token_is_at_the_place_that_programs_have_built_in(
     await kube.create(PODS, pod("reader", container(script + SLEEP), nodeName=node), namespace)
     expected = ["ca.crt", "namespace", "token"]
     await eventually(lambda: last_answer(folder, namespace, "reader") == expected, "the container sees its token")
-    assert not os.path.exists("/run/secrets/kubernetes.io")  # noqa: ASYNC240, PTH110 — no more than a look
+    assert not os.path.exists("/run/secrets/kubernetes.io")  # noqa: ASYNC240 — no more than a look
 
 
 async def test_nothing_in_a_mount_namespace_outlives_a_killed_runner(
