@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo demo-edge demo-mesh bench-webhook bench-sidecar bench-relay bench-reconciler bench-edge bench-mesh crds proto lock clean
+.PHONY: help setup check test demo demo-edge demo-mesh demo-helm bench-webhook bench-sidecar bench-relay bench-reconciler bench-edge bench-mesh crds proto lock docs clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -40,6 +40,9 @@ demo-edge: $(STAMP) ## Run edge nodes on localcluster, cut an uplink, and check 
 demo-mesh: $(STAMP) ## Run edge hosts and gateways in network namespaces and check the mesh (Linux, root; ARGS=--json)
 	@$(BIN)/edgefarm demo mesh $(ARGS)
 
+demo-helm: $(STAMP) ## Install the chart on localcluster with Helm's SDK and check use, upgrade, rollback, removal (ARGS=--json)
+	@$(BIN)/python -m localcluster.demo.helm $(ARGS)
+
 bench-webhook: $(STAMP) ## Webhook beside a bare application on the same body: throughput, latency, memory (JSON lines; needs wrk)
 	@$(BIN)/python -m tests.bench.webhook $(ARGS)
 
@@ -69,6 +72,11 @@ lock: ## Resolve the dependencies again into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra localcluster --group dev --universal --generate-hashes \
 	  --python-version 3.11 --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
 	  --quiet -o requirements.lock
+	$(BIN)/python requirements/write_locks.py
+
+docs: $(STAMP) ## Build the documentation into site/ (links and anchors are checked)
+	$(BIN)/python docs/write_reference.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
