@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from edgefarm.errors import EdgefarmError, NoAnswer, VaultUnavailable
+from edgefarm.errors import EdgefarmError, NoAnswer, Refused, VaultUnavailable
 from edgefarm.findings import Code, Finding, fine, unknown, warning, wrong
 from edgefarm.vault.health import SealStatus
 
@@ -53,8 +53,10 @@ def check_vault(facts: VaultFacts) -> list[Finding]:
         advice = "unseal it, and see why it was sealed: a restart without auto-unseal, or an administrator's command"
         return [*found, wrong(Code.VAULT_SEALED, subject, "it is sealed, so nobody gets credentials", advice)]
     found.append(fine(Code.VAULT_SEALED, subject, "it is unsealed"))
-    if facts.login is not None:
+    if isinstance(facts.login, Refused):
         return [*found, _vault_login(subject, facts.login)]
+    if facts.login is not None:
+        return [*found, _vault_unreachable(subject, facts.login)]
     found.append(fine(Code.VAULT_LOGIN_REFUSED, subject, "the reconciler can log in"))
     if isinstance(facts.lacking, EdgefarmError):
         return [*found, _vault_unreachable(subject, facts.lacking)]
