@@ -160,7 +160,7 @@ MANAGE_ROLES = {
 }
 
 
-def test_nobody_grants_what_he_does_not_have(tenant: Tenant) -> None:
+def test_no_user_grants_more_than_it_holds(tenant: Tenant) -> None:
     tenant.grant(MANAGE_ROLES, READ_PODS)
     secrets = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
     assert tenant.rest.post(tenant.roles, {"metadata": {"name": "same"}, "rules": [READ_PODS]}).status == 201
