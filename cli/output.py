@@ -10,7 +10,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.table import Table as Grid
 
 TABLE: Final = "table"
 FORMATS: Final = (TABLE, "json", "yaml")
@@ -31,11 +32,18 @@ _COLOURS: Final = {Health.BAD: "red", Health.DOUBTFUL: "yellow", Health.GOOD: ""
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table; `note` is a sentence that stands below it, over the whole width."""
+    """One line of a table."""
 
     cells: tuple[str, ...]
     health: Health = Health.GOOD
-    note: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence below a table, over the whole width."""
+
+    text: str
+    health: Health
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Table:
     rows: Sequence[Row]
     empty: str = "none"
     wide: tuple[str, ...] = ()
+    notes: Sequence[Note] = ()
 
 
 class Output:
@@ -91,27 +100,35 @@ class Output:
 
 
 def _print_table(console: Console, table: Table) -> None:
-    from rich.padding import Padding
-    from rich.table import Table as Grid
     from rich.text import Text
 
     console.print(Text(table.title, style="bold"))
-    if not table.rows:
-        console.print(Padding(Text(table.empty, style="dim"), (0, 0, 1, 2), expand=False))
-        return
-    in_order = sorted(table.rows, key=lambda row: row.health)
+    if table.rows:
+        _print_indented(console, _grid(table))
+    else:
+        _print_indented(console, Text(table.empty, style="dim"))
+    for note in sorted(table.notes, key=lambda note: note.health):
+        _print_indented(console, Text(note.text, style=_COLOURS[note.health]))
+    console.print()
+
+
+def _print_indented(console: Console, part: RenderableType) -> None:
+    from rich.padding import Padding
+
+    console.print(Padding(part, (0, 0, 0, 2), expand=False))
+
+
+def _grid(table: Table) -> Grid:
+    from rich.table import Table as Grid
+    from rich.text import Text
+
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in table.columns:
         wide = column in table.wide
         grid.add_column(column, no_wrap=not wide, overflow="fold" if wide else "ellipsis")
-    for row in in_order:
+    for row in sorted(table.rows, key=lambda row: row.health):
         grid.add_row(*(Text(cell, style=_COLOURS[row.health]) for cell in row.cells))
-    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-    for row in in_order:
-        if row.note:
-            # The note names its row: notes stand together below the table, so that columns keep their widths.
-            console.print(Padding(Text(row.note, style=_COLOURS[row.health]), (0, 0, 0, 2), expand=False))
-    console.print()
+    return grid
 
 
 def shortened(text: str, longest: int) -> str:

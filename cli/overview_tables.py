@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from cli.output import Health, Row, Table, shortened
-from cli.overview import Item, Overview
+from cli.output import Health, Note, Row, Table, shortened
+from cli.overview import Item, Overview, Section
 
 #: Rows of nodes that are shown, those that are away first; JSON has all.
 _MOST_NODES: Final = 20
 _LONGEST_NOTE: Final = 240
+#: Names of objects in one note.
+_MOST_NAMES: Final = 5
+#: Sections whose objects are called by their namespaces, too.
+_OF_TENANTS: Final = ("policies", "streams")
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -19,15 +23,32 @@ def tables_of(overview: Overview) -> Iterator[Table | str]:
     for section in overview.sections:
         title, columns, cells = _TABLES[section.key]
         rows = [_row(item, cells(item)) for item in section.items]
-        yield Table(f"{title} ({section.note})" if section.note else title, columns, rows, section.problem or "none")
+        titled = f"{title} ({section.note})" if section.note else title
+        yield Table(titled, columns, rows, section.problem or "none", notes=_notes(section))
         if section.key == "edgeNetworks" and any(item.facts["nodes"] for item in section.items):
             yield _nodes(section.items)
 
 
 def _row(item: Item, cells: tuple[str, ...]) -> Row:
-    where = f"{item.namespace}/{item.name}" if item.facts.keys() & {"serviceAccounts", "locations"} else item.name
-    note = "" if item.health is Health.GOOD else shortened(f"{where}: {item.message}", _LONGEST_NOTE)
-    return Row((*cells, "" if item.health is Health.GOOD and item.ready == "True" else item.reason), item.health, note)
+    return Row((*cells, "" if item.health is Health.GOOD and item.ready == "True" else item.reason), item.health)
+
+
+def _notes(section: Section) -> list[Note]:
+    """Why objects are not well, each sentence once."""
+    affected: dict[tuple[Health, str], list[str]] = {}
+    for item in section.items:
+        if item.health is not Health.GOOD:
+            name = f"{item.namespace}/{item.name}" if section.key in _OF_TENANTS else item.name
+            affected.setdefault((item.health, item.message), []).append(name)
+    return [
+        Note(shortened(f"{_some(names)}: {message}", _LONGEST_NOTE), health)
+        for (health, message), names in affected.items()
+    ]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _nodes(items: tuple[Item, ...]) -> Table:

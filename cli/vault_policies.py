@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from edgefarm import names
 from edgefarm.vault import VaultSettings
+from reconciler.bootstrap_rights import bootstrap_rights
 
 
 def credentials_policy(settings: VaultSettings, transit_key: str) -> str:
@@ -16,36 +16,8 @@ def credentials_policy(settings: VaultSettings, transit_key: str) -> str:
 
 
 def bootstrap_policy(settings: VaultSettings) -> str:
-    """What an administrator's token needs for `edgefarm vault bootstrap`, also when it is repeated; nothing else.
-
-    Enabling an auth method is one of the requests for which Vault wants `sudo` as well.
-    """
-    transit, kv, auth = settings.transit_mount, settings.kv_mount, settings.auth_mount
-    keys = (
-        names.OPERATOR_KEY,
-        *names.OPERATOR_SIGNING_KEYS,
-        names.SYSTEM_ACCOUNT_KEY,
-        names.SYSTEM_CONTROLLER_KEY,
-        names.SYSTEM_LEAF_KEY,
-    )
-    make = ("create", "read", "update")
-    return _hcl(
-        {
-            "sys/mounts": ("read",),
-            f"sys/mounts/{transit}": ("create", "update"),
-            f"sys/mounts/{kv}": ("create", "update"),
-            "sys/auth": ("read",),
-            f"sys/auth/{auth}": ("create", "update", "sudo"),
-            f"auth/{auth}/config": make,
-            f"auth/{auth}/role/{names.CONTROLLER_ROLE}": make,
-            f"sys/policies/acl/{names.CONTROLLER_ROLE}": make,
-            **{f"{transit}/keys/{key}": make for key in keys},
-            # The operator's JWT is signed by the operator, that of the system account by the first signing key.
-            **{f"{transit}/sign/{key}": ("update",) for key in keys[:2]},
-            f"{kv}/config": ("read",),
-            f"{kv}/data/{names.OPERATOR_DOCUMENT}": ("create", "read"),
-        }
-    )
+    """What an administrator's token needs for `edgefarm vault bootstrap`, also when it is repeated; nothing else."""
+    return _hcl(bootstrap_rights(settings))
 
 
 def _hcl(rules: Mapping[str, tuple[str, ...]]) -> str:

@@ -80,6 +80,16 @@ def test_an_object_that_nobody_has_looked_at_is_unhealthy(cluster: Cluster, ask:
     assert "new: nobody has looked at it yet: see that the reconciler runs and leads" in ended.out
 
 
+def test_what_many_objects_suffer_from_is_said_once(cluster: Cluster, ask: Run) -> None:
+    for number in range(7):
+        cluster.make(
+            NETWORK, f"n{number}", {"namespaces": []}, {"conditions": [ready("False", "X", "Vault is sealed")]}
+        )
+    ended = ask("status", "-n", cluster.namespace)
+    assert "  n0, n1, n2, n3, n4 and 2 more: Vault is sealed\n" in ended.out
+    assert ended.out.count("Vault is sealed") == 1
+
+
 def test_a_device_that_shall_be_out_of_the_mesh_is_not_unhealthy(cluster: Cluster, ask: Run) -> None:
     cluster.make(EDGE_DEVICE, "spare", {}, {"conditions": [ready("False", "Disabled", "it is not in the mesh")]})
     ended = ask("status", "-n", cluster.namespace)
