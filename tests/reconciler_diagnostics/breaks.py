@@ -6,18 +6,20 @@ import contextlib
 import dataclasses
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from edgefarm import names
+from edgefarm.errors import VaultUnavailable
 from edgefarm.findings import Code
-from edgefarm.vault import KubernetesAuth, Vault
+from edgefarm.vault import KubernetesAuth, Vault, VaultSettings
 from edgefarm.vault.health import seal_status
 from edgefarm.vault.transport import Operation
-from localcluster.stack import NatsServer, OpenBao
+from localcluster.process import LocalProcess, accepts, free_port
+from localcluster.stack import NatsServer, find_program
 from reconciler.bootstrap import BootstrapSettings, bootstrap
 from reconciler.controllers.accounts import Accounts
 from reconciler.ports import EDGE_NETWORK, NETWORK, POD, POLICY, SERVICE_ACCOUNT, STREAM
@@ -31,7 +33,6 @@ from tests.reconciler_diagnostics.clinic import (
     ROLE,
     Clinic,
     labelled_pod,
-    openbao_folder,
 )
 
 _CONTROLLER: Final = names.CONTROLLER_NAMESPACE
@@ -72,23 +73,27 @@ def _pod(name: str) -> Query:
 
 @breaks(Code.VAULT_UNREACHABLE, INSTALLATION)
 async def vault_is_somewhere_else(clinic: Clinic) -> AsyncIterator[None]:
-    good = clinic.reconciler.configuration
-    assert good is not None
-    server = dataclasses.replace(good.vault.server, address="https://127.0.0.1:1")
-    clinic.reconciler.configuration = dataclasses.replace(good, vault=dataclasses.replace(good.vault, server=server))
-    yield
-    clinic.reconciler.configuration = good
+    with _vault(clinic, address="https://127.0.0.1:1"):
+        yield
 
 
 @breaks(Code.VAULT_SEALED, INSTALLATION)
 async def vault_is_sealed(clinic: Clinic) -> AsyncIterator[None]:
-    world = clinic.world
-    clinic.admin.transport.send(Operation("seal", "PUT"), "sys/seal", {})
-    await eventually(lambda: seal_status(clinic.admin).sealed, "sealed")
-    yield
-    port = int(world.openbao.address.rpartition(":")[2])
-    world.openbao.stop()
-    world.openbao = OpenBao.start(openbao_folder(world.folder), world.authority, port=port)
+    """One that does not unseal itself: a development server."""
+    folder, port = clinic.world.folder / "sealed", free_port()
+    folder.mkdir()
+    command = [find_program("bao"), "server", "-dev", "-dev-tls", f"-dev-tls-cert-dir={folder}", "-dev-no-store-token"]
+    command += [f"-dev-listen-address=127.0.0.1:{port}", "-dev-root-token-id=root"]
+    process = LocalProcess.start("bao", command, log=folder / "bao.log", env={"HOME": str(folder)})
+    process.wait_until(lambda: accepts("127.0.0.1", port), "listening")
+    server = VaultSettings(f"https://127.0.0.1:{port}", next(folder.glob("*ca.pem")).read_text())
+    administrator = Vault(server, token="root")
+    await eventually(lambda: _is_unsealed(administrator), "unsealed", within=20)
+    administrator.transport.send(Operation("seal", "PUT"), "sys/seal", {})
+    administrator.close()
+    with _vault(clinic, address=server.address, ca_pem=server.ca_pem):
+        yield
+    process.stop()
 
 
 @breaks(Code.VAULT_LOGIN_REFUSED, INSTALLATION)
@@ -317,6 +322,24 @@ async def there_is_no_configuration(clinic: Clinic) -> AsyncIterator[None]:
     good, clinic.reconciler.configuration = clinic.reconciler.configuration, None
     yield
     clinic.reconciler.configuration = good
+
+
+@contextlib.contextmanager
+def _vault(clinic: Clinic, **server: Any) -> Iterator[None]:
+    """A configuration that names another server."""
+    good = clinic.reconciler.configuration
+    assert good is not None
+    vault = dataclasses.replace(good.vault, server=dataclasses.replace(good.vault.server, **server))
+    clinic.reconciler.configuration = dataclasses.replace(good, vault=vault)
+    yield
+    clinic.reconciler.configuration = good
+
+
+def _is_unsealed(vault: Vault) -> bool:
+    try:
+        return not seal_status(vault).sealed
+    except VaultUnavailable:
+        return False
 
 
 async def _account(clinic: Clinic) -> str:

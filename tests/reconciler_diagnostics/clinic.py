@@ -29,11 +29,6 @@ DOCUMENT: Final = names.access_document(NET, FACTORY, "sensor")
 _CONTROLLER: Final = names.CONTROLLER_NAMESPACE
 
 
-def openbao_folder(world: Path) -> Path:
-    """Where a world's OpenBao has its data."""
-    return world / "openbao"
-
-
 class Clinic:
     """`ask` goes the way of a request; `mend` is one pass of a reconciler that has forgotten everything."""
 

@@ -12,19 +12,24 @@ from edgefarm.api.crd import definitions
 from localcluster.stack import Authority, OpenBao
 from reconciler.adapters.kube import KubeClient
 from reconciler.settings import KubernetesSettings
+from tests.conftest import running_openbao
 from tests.reconciler.world import World, install_definitions, make_namespace, running
-from tests.reconciler_diagnostics.clinic import FACTORY, OFFICE, Clinic, openbao_folder
+from tests.reconciler_diagnostics.clinic import FACTORY, OFFICE, Clinic
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[World]:
-    """The outside systems, with an OpenBao of their own, because it is sealed and its policies are changed."""
-    folder = tmp_path_factory.mktemp("world")
-    openbao = OpenBao.start(openbao_folder(folder), authority)
-    started = World.start(folder, authority, openbao)
+def openbao(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[OpenBao]:
+    """A server of this module's own, because its policies are changed."""
+    with running_openbao(tmp_path_factory, authority) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, authority: Authority, openbao: OpenBao) -> Iterator[World]:
+    """The outside systems."""
+    started = World.start(tmp_path_factory.mktemp("world"), authority, openbao)
     yield started
     started.stop()
-    started.openbao.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

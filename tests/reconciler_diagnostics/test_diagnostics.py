@@ -1,4 +1,4 @@
-"""What the reconciler answers to `edgefarm doctor`: each finding comes with what is broken, and goes when it is mended."""
+"""What the reconciler answers to `edgefarm doctor`: findings come with what is broken, and go when it is mended."""
 
 from __future__ import annotations
 
