@@ -1,16 +1,16 @@
 """Stands in for namespaces and the cluster's DNS by rewriting what a container is told.
 
-Without root there are no namespaces, so that all containers see the same file system and the same loopback device.
-Three rewritings of environment values, command and arguments make up for it:
+All containers see the same file system and the same loopback device. Three rewritings of environment values, command and arguments make up for it:
 
 * every occurrence of a volume mount's path, as a path or as the beginning of one, becomes the folder that really
   holds the volume (`--config=/etc/app/app.yaml` becomes `--config=<data>/pods/<uid>/volumes/config/app.yaml`);
 * `127.0.0.1` and `localhost` become the pod's own loopback address, so that the containers of one pod find each
   other there, and two pods may listen on the same port;
 * `<service>.<namespace>.svc` and `.svc.cluster.local` become the address of that Service, if it is there when the
-  container starts and is served here (`localcluster.network.services`).
+  container starts and is served here (`localcluster.network.services`), unless containers have cluster DNS.
 
 A program that has such a path, address or name built in is out of reach: it must take it from environment or arguments.
+What `localcluster.node.mounts` shows containers, where it may, needs no rewriting.
 """
 
 from __future__ import annotations

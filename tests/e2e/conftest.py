@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     reason = f"the demo may be killed and then leaves its objects behind: unset {KUBECONFIG_VARIABLE}"
     for item in items:
-        if item.path.name in ("test_demo.py", "test_demo_mesh.py", "test_edge_demo.py"):
+        if item.path.name in ("test_demo.py", "test_demo_mesh.py", "test_demo_helm.py", "test_edge_demo.py"):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 

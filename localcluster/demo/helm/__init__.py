@@ -1,0 +1,1 @@
+"""`make demo-helm`: installs the chart with Helm's own SDK, and checks the product on that installation."""

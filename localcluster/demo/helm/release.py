@@ -1,0 +1,75 @@
+"""One Helm release, driven by Helm's own SDK; the only importer of helm_python in localcluster."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from localcluster.demo.report import CheckFailed
+from localcluster.platform import ROOT
+
+CHART: Final = ROOT / "charts" / "edgefarm-network"
+
+Values = dict[str, Any]
+
+
+def sdk_missing() -> str | None:
+    """What this environment lacks, as one sentence."""
+    if importlib.util.find_spec("helm_python") is None:
+        return "it needs Helm's SDK: pip install helm-python-sdk"
+    return None
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release by its name and namespace, on the cluster of a kubeconfig. Raises CheckFailed with Helm's complaint."""
+
+    kubeconfig: Path
+    name: str
+    namespace: str
+
+    async def install(self, chart: Path, values: Values) -> None:
+        await self._act(
+            lambda helm: helm.install(
+                str(chart), self.name, values, namespace=self.namespace, create_namespace=True, timeout=60
+            )
+        )
+
+    async def upgrade(self, chart: Path, values: Values) -> None:
+        await self._act(lambda helm: helm.upgrade(str(chart), self.name, values, namespace=self.namespace, timeout=60))
+
+    async def rollback(self, revision: int) -> None:
+        await self._act(lambda helm: helm.rollback(self.name, version=revision, timeout=60))
+
+    async def uninstall(self) -> None:
+        await self._act(lambda helm: helm.uninstall(self.name, timeout=60))
+
+    async def _act(self, action: Callable[[Any], object]) -> None:
+        await asyncio.to_thread(self._call, action)
+
+    def _call(self, action: Callable[[Any], object]) -> None:
+        # Imported late: it takes a second, and `sdk_missing` says what to do where it is not installed.
+        import helm_python
+
+        try:
+            with helm_python.Config(kubeconfig_path=str(self.kubeconfig), namespace=self.namespace) as helm:
+                action(helm)
+        except helm_python.HelmError as error:
+            raise CheckFailed(f"helm: {error}") from error
+
+
+def previous_version(folder: Path) -> Path:
+    """The chart as if it were one version older, copied into `folder`: other labels, images and rollouts."""
+    chart = folder / "previous" / CHART.name
+    shutil.copytree(CHART, chart, dirs_exist_ok=True)
+    metadata = yaml.safe_load((chart / "Chart.yaml").read_text())
+    metadata |= {"version": "0.0.1", "appVersion": "0.0.1"}
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(metadata))
+    return chart
