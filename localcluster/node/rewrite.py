@@ -1,6 +1,7 @@
 """Stands in for namespaces and the cluster's DNS by rewriting what a container is told.
 
-All containers see the same file system and the same loopback device. Three rewritings of environment values, command and arguments make up for it:
+All containers see the same file system and the same loopback device. Three rewritings of environment values, command
+and arguments make up for it:
 
 * every occurrence of a volume mount's path, as a path or as the beginning of one, becomes the folder that really
   holds the volume (`--config=/etc/app/app.yaml` becomes `--config=<data>/pods/<uid>/volumes/config/app.yaml`);
