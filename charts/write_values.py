@@ -96,12 +96,15 @@ def _values(
 
 
 def schema(values: tuple[Value, ...], definitions: Json) -> Json:
-    """The JSON Schema of all values: no other keys, and each default is valid."""
+    """The JSON Schema of all values, in the draft that every Helm 3 and 4 reads: no other keys are valid.
+
+    That draft looks at nothing beside `$ref` but descriptions and defaults.
+    """
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart edgefarm-network",
         **_object(values, {"global": {"type": "object", "description": "What Helm gives to charts inside others."}}),
-        "$defs": definitions,
+        "definitions": definitions,
     }
 
 
@@ -113,6 +116,8 @@ def _object(values: tuple[Value, ...], more: Json | None = None) -> Json:
 def _property(value: Value) -> Json:
     if value.children:
         return {"description": value.description, **_object(value.children)}
+    if "$ref" in value.schema and len(value.schema) > 1:
+        raise ValueError(f"{value.name}: nothing else is looked at beside $ref")
     known = {} if "$ref" in value.schema else {"type": _TYPES[type(value.default)]}
     return {"description": value.description, **known, **value.schema, "default": value.default}
 
