@@ -15,7 +15,7 @@ _LOG: Final = logging.getLogger("mkdocs.hooks.outside")
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_rest: Any) -> str:
-    """A hook of MkDocs: the page's text with such links replaced. Dead ones are warned of, which ends a strict build."""
+    """A hook of MkDocs: the page's text with such links replaced. Dead ones are warned of: a strict build ends."""
     parts = _FENCE.split(markdown)
     return "".join(
         part if part.startswith("```") else outside_links(part, page.file.src_uri, config["repo_url"]) for part in parts
