@@ -79,6 +79,7 @@ def test_the_printed_rights_are_enough_for_the_command_and_for_its_repetition(
     )
     first = edgefarm(*command, VAULT_TOKEN=token)
     assert first.status == 0, first
+    assert "done, 13 changes" in first.err
     again = edgefarm(*command, VAULT_TOKEN=token)
     assert again.status == 0
     assert "done, 0 changes" in again.err
