@@ -67,6 +67,9 @@ class Kube:
         """The namespace that the context names, else `default`."""
         self.server = str(configuration.host)
         configuration.retries = False
+        if not configuration.verify_ssl:
+            # The kubeconfig says so (insecure-skip-tls-verify); a warning at each request would help nobody.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._configuration = configuration
         self._rest = RESTClientObject(configuration)
 

@@ -65,6 +65,22 @@ def test_a_server_with_a_foreign_certificate_is_not_trusted(api: LocalApiServer,
         _open(file).list(NETWORK)
 
 
+def test_a_kubeconfig_that_does_without_verification_is_obeyed_silently(
+    api: LocalApiServer, edgefarm: Run, tmp_path: Path
+) -> None:
+    document = yaml.safe_load(api.kubeconfig.read_text())
+    document["clusters"][0]["cluster"] = {"server": api.url, "insecure-skip-tls-verify": True}
+    (tmp_path / "config").write_text(yaml.safe_dump(document))
+    ended = edgefarm("status", "--kubeconfig", str(tmp_path / "config"), "--controller-namespace", "x", "-n", "x")
+    assert (ended.status, ended.err) == (0, "")
+
+
+def test_in_a_pod_its_own_account_is_asked_for(edgefarm: Run) -> None:
+    ended = edgefarm("status", KUBERNETES_SERVICE_HOST="127.0.0.1", KUBERNETES_SERVICE_PORT="9")
+    assert ended.status == 3
+    assert ended.err.startswith("edgefarm: the kubeconfig of this pod cannot be used: Service ")
+
+
 def test_a_token_that_is_not_known_is_refused_without_repeating_it(
     api: LocalApiServer, edgefarm: Run, tmp_path: Path
 ) -> None:
