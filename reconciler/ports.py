@@ -192,13 +192,14 @@ class HubServerState:
     """What a server of the hub says about itself.
 
     `config` is the digest that its configuration carries as metadata (empty: none), `certificates_until` are the ends
-    of the certificates that its listeners show.
+    of the certificates that its listeners show. `clustered`: it is set up as one of several, met them or not.
     """
 
     id: str
     name: str
     config: str
     certificates_until: frozenset[datetime]
+    clustered: bool = False
 
 
 class NatsServers(Protocol):

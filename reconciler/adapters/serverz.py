@@ -28,6 +28,7 @@ def state_in(data: bytes) -> HubServerState:
             name=str(answer["server"]["name"]),
             config=str(metadata.get(METADATA_DIGEST, "")),
             certificates_until=frozenset(_certificates(body)),
+            clustered=bool((body.get("cluster") or {}).get("name")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable("itself") from error

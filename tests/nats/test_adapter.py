@@ -288,8 +288,8 @@ async def test_a_user_outside_of_the_system_account_is_told_so(hub: Hub, system:
     await client.close()
 
 
-@pytest.mark.parametrize("subject", ["$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "$SYS.REQ.SERVER.X.RELOAD"])
-async def test_the_reconcilers_own_user_may_do_no_more_than_manage_accounts(hub: Hub, subject: str) -> None:
+@pytest.mark.parametrize("subject", ["$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "$SYS.REQ.SERVER.X.KICK"])
+async def test_the_reconcilers_own_user_may_do_no_more_than_manage_accounts_and_servers(hub: Hub, subject: str) -> None:
     credentials, inbox = await hub.operator.system_credentials(), f"{CONTROLLER_INBOX}.test".encode()
     async with await Connection.open(hub.url, hub.authority, credentials, inbox_prefix=inbox) as connection:
         with pytest.raises((nats.errors.TimeoutError, nats.errors.NoRespondersError)):

@@ -30,12 +30,13 @@ from reconciler.controllers.servers.nats import NatsServerController
 from reconciler.informers import Informers
 from reconciler.manager import Manager
 from reconciler.metrics import Metrics
-from reconciler.ports import CONFIGMAP, POD, SERVICE, SERVICE_ACCOUNT, STATEFUL_SET, NatsServers, Object
+from reconciler.ports import CONFIGMAP, POD, SERVICE, SERVICE_ACCOUNT, STATEFUL_SET, Kind, NatsServers, Object
 from reconciler.queue import WorkQueue
 from reconciler.settings import read_settings
 from tests.natskit import Connection, LocalAccount, LocalOperator
 
 _LOG: structlog.stdlib.BoundLogger = structlog.get_logger()
+_CLAIM = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 #: Seconds for what takes some on a machine that is busy with other tests.
 _WITHIN = 30.0
 
@@ -232,6 +233,22 @@ class Installation:
         await self.until(reached, f"{replicas} ready servers; {self.servers.problems}")
         return await self.pods()
 
+    async def volumes(self) -> set[str]:
+        """Names of the claims."""
+        return {claim["metadata"]["name"] for claim in (await self.kube.list(_CLAIM, self.namespace))[0]}
+
+    async def lose_volume(self, pod: str) -> None:
+        """Take a pod and its volume away, as with the disk of a node; both are made anew."""
+        before = (await self.pods())[pod]["metadata"]["uid"]
+        await self.kube.delete(_CLAIM, self.namespace, f"data-{pod}")
+        await self.kube.delete(POD, self.namespace, pod)
+
+        async def replaced() -> bool:
+            now = await self.pods()
+            return pod in now and now[pod]["metadata"]["uid"] != before
+
+        await self.until(replaced, f"another {pod}")
+
     async def loaded(self, before: str = "") -> str:
         """The digest of the configuration that all servers have loaded, when it is not that of `before`."""
         found: set[str] = set()
@@ -257,7 +274,7 @@ class Installation:
         """Return when `condition()` holds; fail with `what` after `within` seconds."""
         try:
             async with asyncio.timeout(within):
-                while not await condition():
+                while not await condition():  # noqa: ASYNC110 (what is waited for is outside of this process)
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise AssertionError(f"not within {within:g} s: {what}; {self.events.seen}") from None

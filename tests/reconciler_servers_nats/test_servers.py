@@ -31,7 +31,7 @@ def _hosts(certificate: x509.Certificate) -> list[str]:
 
 
 async def _versions(installation: Installation) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for kind in (CONFIGMAP, POD_DISRUPTION_BUDGET, SECRET, SERVICE, STATEFUL_SET):
         objects, _ = await installation.kube.list(kind, installation.namespace)
         found |= {f"{kind.kind} {each['metadata']['name']}": each["metadata"]["resourceVersion"] for each in objects}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from reconciler.desired.servers.workload import ServerSpec
 from reconciler.hub_access import HubAccess
 from reconciler.ports import (
     CONFIGMAP,
+    POD,
     POD_DISRUPTION_BUDGET,
     SERVICE,
     STATEFUL_SET,
@@ -109,12 +111,12 @@ class NatsServerController:
             STATEFUL_SET, self._namespace, names.NATS_SERVER
         )
         identity = await self._identity()
-        spec = replace(asked, deployment=await self._possible(asked.deployment, found))
+        can_ask = nats_reload.may_look_after_servers(identity.system_account_jwt)
+        spec = replace(asked, deployment=await self._possible(asked.deployment, found, can_ask))
         config = nats.configuration(spec, identity, certificate.authorities)
         wanted = Wanted(config.digest, _not_after(certificate))
         mark = nats.mark_of(found) or wanted.restart_mark
-        can_ask = nats_reload.may_look_after_servers(identity.system_account_jwt)
-        if not can_ask or nats.wants_to_grow(spec.deployment, found):
+        if not can_ask:
             mark = nats_reload.mark_for(mark, wanted)
         await self._objects.ensure(CONFIGMAP, nats.config_map(spec, config, certificate.authorities))
         stateful_set = await self._objects.ensure(STATEFUL_SET, nats.stateful_set(spec, mark))
@@ -122,9 +124,11 @@ class NatsServerController:
         pods = self._pods(spec, stateful_set)
         if not pods.ready:
             raise _NotYet(f"none of its {spec.deployment.replicas} pods is ready")
-        if not pods.settled or not can_ask:
-            return pods.settled
-        return await self._follow(spec, wanted, stateful_set)
+        if can_ask and pods.settled:
+            return await self._follow(spec, wanted, stateful_set)
+        if can_ask and len(pods.ready) == 1:
+            await self._let_join(pods.ready[0], stateful_set)
+        return pods.settled
 
     async def _identity(self) -> HubIdentity:
         problem = self._context.servers.server_problems().get(names.VAULT_SERVER)
@@ -135,11 +139,12 @@ class NatsServerController:
             raise _NotYet("Vault holds no operator yet: an administrator has to run `edgefarm vault bootstrap` once")
         return HubIdentity(document["operatorJwt"], document["systemAccount"], document["systemAccountJwt"])
 
-    async def _possible(self, asked: ServerDeployment, found: Object | None) -> ServerDeployment:
+    async def _possible(self, asked: ServerDeployment, found: Object | None, can_ask: bool) -> ServerDeployment:
         """The deployment without what cannot be followed, of which the administrator is told."""
         streams = None
-        if nats.wants_to_grow(asked, found):
-            streams = await self._hub.servers.stored_streams()
+        if can_ask and nats.wants_to_grow(asked, found):
+            with contextlib.suppress(NatsUnavailable):
+                streams = await self._hub.servers.stored_streams()
         plan = nats.plan(asked, found, streams)
         configmap = self._context.store(CONFIGMAP, namespace=self._namespace, fields=self._fields).get(
             self._namespace, names.CONFIGMAP
@@ -152,6 +157,21 @@ class NatsServerController:
         return nats_reload.observe(
             self._objects.pods(), spec.replicas(), template=workload.template_digest(stateful_set)
         )
+
+    async def _let_join(self, name: str, stateful_set: Object) -> None:
+        """Start a server again that was alone and shall be one of several: only a start makes it one, and before that
+        the others have no majority, so that the StatefulSet, which waits for them, never would."""
+        states = {state.name: state for state in await self._hub.servers.states()}
+        if name not in states or states[name].clustered:
+            return
+        streams = await self._hub.servers.stored_streams()
+        if streams:
+            self._context.events.warning(stateful_set, REASON_NOT_LOADED, nats.cannot_join(name, streams))
+            return
+        for pod in self._objects.pods():
+            if pod["metadata"]["name"] == name:
+                await self._context.kube.delete(POD, self._namespace, name, uid=pod["metadata"]["uid"])
+                self._context.events.normal(stateful_set, REASON_RESTART, f"{name} joins the other servers.")
 
     async def _follow(self, spec: ServerSpec, wanted: Wanted, stateful_set: Object) -> bool:
         """Have servers reload what they have not loaded; those that cannot are started again by the StatefulSet."""

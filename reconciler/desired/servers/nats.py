@@ -71,6 +71,14 @@ def wants_to_grow(deployment: ServerDeployment, found: Mapping[str, Any] | None)
     return found is not None and found["spec"]["replicas"] < deployment.replicas
 
 
+def cannot_join(server: str, streams: int) -> str:
+    """Why a server that was alone does not join those that were made for it."""
+    return (
+        f"{server} does not join the other servers, because it would lose its streams ({streams}), which were made "
+        "when there were none yet. Back them up and delete them."
+    )
+
+
 def configuration(spec: ServerSpec, identity: HubIdentity, authorities: str) -> ServerConfig:
     """What all servers read. `authorities` (PEM) are mounted beside it, for routes."""
     deployment, (part, whole) = spec.deployment, _FILES_SHARE
