@@ -229,3 +229,30 @@ def test_an_object_is_read_or_none(cluster: Cluster) -> None:
     assert found["spec"] == {"namespaces": [cluster.namespace]}
     assert kube.get(POD, cluster.namespace, "nobody") is None
     kube.close()
+
+
+def test_a_tenant_with_the_rights_of_a_namespace_sees_it_and_is_told_what_is_missing(
+    cluster: Cluster, api: LocalApiServer, edgefarm: Run, tmp_path: Path
+) -> None:
+    cluster.policy("sensor")
+    namespace, rbac = cluster.namespace, "/apis/rbac.authorization.k8s.io/v1/namespaces"
+    rules = [{"apiGroups": [POLICY.group], "resources": ["policies", "streams"], "verbs": ["list"]}]
+    cluster.rest.create(f"{rbac}/{namespace}/roles", {"metadata": {"name": "tenant"}, "rules": rules})
+    subjects = [{"kind": "ServiceAccount", "name": "tenant", "namespace": namespace}]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant"}
+    binding = {"metadata": {"name": "tenant"}, "roleRef": role, "subjects": subjects}
+    cluster.rest.create(f"{rbac}/{namespace}/rolebindings", binding)
+    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+    cluster.rest.create(accounts, {"metadata": {"name": "tenant"}})
+    token = cluster.rest.create(f"{accounts}/tenant/token", {"spec": {}})["status"]["token"]
+    document = yaml.safe_load(api.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": token}
+    document["contexts"][0]["context"]["namespace"] = namespace
+    (tmp_path / "config").write_text(yaml.safe_dump(document))
+    ended = edgefarm("status", "--kubeconfig", str(tmp_path / "config"), "-o", "json")
+    assert ended.status == 3
+    assert [item["name"] for item in ended.document["policies"]] == ["sensor"]
+    assert (
+        ended.document["problems"][0]
+        == "you lack the right to list networks.network.edgefarm.io in namespace 'network': ask an administrator for it"
+    )
