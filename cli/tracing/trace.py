@@ -145,12 +145,17 @@ def _not_in_effect(member: Member, policies: Sequence[Object]) -> Advice:
 
 def _unlabelled(namespace: str, around: Installation) -> Advice:
     listing = sorted(each.name for each in map(FoundNetwork.read, around.networks) if namespace in each.namespaces)
-    choice = f" (this namespace belongs to {', '.join(listing)})" if listing else "; no Network lists its namespace"
-    return Advice(
-        "NotLabelled",
-        f"the pod is in no network: it lacks the label {names.LABEL_NETWORK}: NETWORK{choice}; "
-        "write it in the pod's template, because a pod is injected when it is created",
-    )
+    if listing:
+        advice = (
+            f"the pod is in no network: write the label {names.LABEL_NETWORK}: {' or '.join(listing)} in its template, "
+            "and create it again, because pods are injected when they are created"
+        )
+    else:
+        advice = (
+            f"the pod is in no network, and no Network lists its namespace: add {namespace!r} to a Network's "
+            f"spec.namespaces, and write the label {names.LABEL_NETWORK}: NETWORK in the pod's template"
+        )
+    return Advice("NotLabelled", advice)
 
 
 def _account(pod: Object) -> str:

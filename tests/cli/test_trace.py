@@ -102,7 +102,10 @@ def test_a_pod_without_the_label_is_told_which_networks_it_may_join() -> None:
     found = _trace(_pod(labels={}))
     assert found.advice is not None
     assert found.advice.reason == "NotLabelled"
-    assert "this namespace belongs to foo" in found.advice.message
+    assert "write the label network.edgefarm.io: foo in its template" in found.advice.message
+    nowhere = _trace(_pod(labels={}, namespace="elsewhere"))
+    assert nowhere.advice is not None
+    assert "add 'elsewhere' to a Network's spec.namespaces" in nowhere.advice.message
 
 
 def test_a_pod_without_a_sidecar_is_told_to_be_made_again_and_shows_its_rights_all_the_same() -> None:
