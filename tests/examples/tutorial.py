@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: What the tests of localcluster and the chart carry out: the page shows it, and nothing here runs it again.
-ELSEWHERE = ("make", "helm", "export", "git", "pip", "edgefarm")
+ELSEWHERE = ("make ", "helm ", "edgefarm doctor ")
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -22,7 +22,7 @@ class Command:
     @property
     def only_looks(self) -> bool:
         """Whether it can be repeated until it shows what it shall."""
-        return bool({"get", "logs", "describe"} & set(shlex.split(self.line)))
+        return bool({"get", "logs", "describe", "status"} & set(shlex.split(self.line)))
 
 
 def commands(page: Path) -> list[Command]:
@@ -35,4 +35,4 @@ def commands(page: Path) -> list[Command]:
             else:
                 words = tuple(word for word in re.split(r"…|\s{2,}", line.strip()) if word)
                 found[-1] = Command(found[-1].line, (*found[-1].shows, *words))
-    return [command for command in found if command.line.split()[0] not in ELSEWHERE]
+    return [command for command in found if not command.line.startswith(ELSEWHERE)]
