@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 
 from edgefarm import __version__
 from localcluster.node.images import CONTROL_IMAGE, EXAMPLES_IMAGE, IMAGES, SIDECAR_IMAGE, entrypoint
@@ -118,6 +122,45 @@ def test_the_command_abbot_of_gateways_is_there(image: Callable[[str], Image]) -
     command = image("control").at("/opt/edgefarm/bin/abbot")
     finished = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=20, check=False)
     assert finished.stdout.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    "snapshot", sorted((ROOT / "tests" / "chart" / "snapshots").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_the_image_has_what_the_chart_starts(snapshot: Path, image: Callable[[str], Image]) -> None:
+    """A component's command is found in the image that it names."""
+    started = 0
+    for name, command in commands_of(snapshot):
+        target = next((target for target in TARGETS if f"/network-{target}:" in name), None)
+        if target is not None:
+            started += 1
+            assert image(target).at(f"/opt/edgefarm/bin/{command[0]}").exists(), command
+            if command[:2] == ["python", "-m"]:
+                assert command[2] in image(target).top_level()
+    assert started >= 2
+
+
+def commands_of(manifests: Path) -> Iterator[tuple[str, list[str]]]:
+    """Image and command of all containers of workloads."""
+    for text in re.split(r"^---$", manifests.read_text(), flags=re.MULTILINE):
+        if "\nkind: " not in text:  # what Helm says after an installation
+            continue
+        spec = (yaml.safe_load(text).get("spec") or {}).get("template", {}).get("spec", {})
+        for container in [*spec.get("initContainers", []), *spec.get("containers", [])]:
+            yield container["image"], container["command"]
+
+
+def test_the_version_of_an_installed_package_is_the_one_of_the_base_images_distribution() -> None:
+    release = Path("/etc/os-release")
+    if shutil.which("apt-cache") is None or "VERSION_CODENAME=bookworm" not in release.read_text():
+        pytest.skip("needs Debian 12, as the base image")
+    pins = [step.text for step in STAGES["control"].instructions if "apt-get install" in step.text]
+    for name, version in re.findall(r"(\S+)=(\S+)", pins[0]):
+        shown = subprocess.run(["apt-cache", "show", name], capture_output=True, text=True, timeout=20, check=False)
+        if shown.returncode:
+            pytest.skip("needs the package lists: apt-get update")
+        versions = re.findall(r"^Version: (.*)$", shown.stdout, re.MULTILINE)
+        assert any(fnmatch(each, version) for each in versions), versions
 
 
 def test_what_the_sidecars_containers_run_says_what_is_missing(image: Callable[[str], Image]) -> None:
