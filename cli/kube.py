@@ -1,4 +1,4 @@
-"""Reads from the Kubernetes API as kubectl's user does: the only importer of the official client in the command line.
+"""Reads from the Kubernetes API as kubectl's user does; with `kubeconfig.py` the only importer of the official client.
 
 Nothing is ever written through it.
 """
@@ -6,44 +6,26 @@ Nothing is ever written through it.
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes.client import ApiException, Configuration
 from kubernetes.client.rest import RESTClientObject
-from kubernetes.config import ConfigException, load_incluster_config
-from kubernetes.config.incluster_config import SERVICE_CERT_FILENAME
-from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
+from cli.kubeconfig import Wanted, load
+from cli.output import shortened
 from edgefarm import __version__
 from edgefarm.errors import KubernetesRefused, KubernetesUnavailable
 from reconciler.ports import Kind, Object
 
-KUBECONFIG: Final = "KUBECONFIG"
-_DEFAULT_KUBECONFIG: Final = "~/.kube/config"
-_IN_CLUSTER: Final = "KUBERNETES_SERVICE_HOST"
-_NAMESPACE: Final = "default"
 _CONNECT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 15.0
 _PAGE: Final = 500
 _LONGEST_MESSAGE: Final = 300
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which cluster a user means: `--kubeconfig`, else the variable KUBECONFIG (several files), else kubectl's default;
-    `--context`, else the current one."""
-
-    environ: Mapping[str, str]
-    kubeconfig: str | None = None
-    context: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,23 +61,7 @@ class Kube:
 
         Raises KubernetesUnavailable when there is none or its description cannot be used.
         """
-        configuration = Configuration()
-        files = _kubeconfig(wanted)
-        try:
-            if files is None:
-                load_incluster_config(client_configuration=configuration)
-                return cls(configuration, _own_namespace())
-            namespace = _load(files, wanted.context, configuration)
-            return cls(configuration, namespace)
-        except KubernetesUnavailable:
-            raise
-        except ConfigException as error:
-            raise KubernetesUnavailable(f"the kubeconfig {files or 'of this pod'} cannot be used: {error}") from error
-        except Exception as error:  # noqa: BLE001 - the loader raises whatever a malformed file makes it trip over
-            raise KubernetesUnavailable(
-                f"the kubeconfig {files or 'of this pod'} cannot be used ({type(error).__name__}): "
-                "see that `kubectl get namespaces` works with it"
-            ) from None
+        return cls(*load(wanted))
 
     def close(self) -> None:
         """Close the connections."""
@@ -212,62 +178,10 @@ class _Right:
         return f"{self.verb} {resource}" + (f" {where}" if self.kind.namespaced else "")
 
 
-def _kubeconfig(wanted: Wanted) -> str | None:
-    """The files to read, as KUBECONFIG has them; None: this is a pod of the cluster."""
-    if wanted.kubeconfig is not None:
-        if not Path(wanted.kubeconfig).expanduser().is_file():
-            raise KubernetesUnavailable(f"--kubeconfig: there is no file {wanted.kubeconfig!r}")
-        return wanted.kubeconfig
-    named = wanted.environ.get(KUBECONFIG) or _DEFAULT_KUBECONFIG
-    if any(Path(name).expanduser().is_file() for name in named.split(":") if name):
-        return named
-    if wanted.environ.get(_IN_CLUSTER):
-        return None
-    raise KubernetesUnavailable(
-        f"there is no kubeconfig: {named} does not exist; set {KUBECONFIG} or write --kubeconfig FILE"
-    )
-
-
-def _load(files: str, context: str | None, configuration: Configuration) -> str:
-    """Fill in the configuration; the context's namespace."""
-    merged = KubeConfigMerger(files)
-    loader = KubeConfigLoader(merged.config, active_context=context, config_base_path=None)
-    with _logged_errors() as problems:
-        loader.load_and_set(configuration)
-    if problems:
-        # The loader only logs that a login command failed, and goes on without a login.
-        raise KubernetesUnavailable(f"the login command of the kubeconfig failed: {_shortened(problems[0])}")
-    return str(loader.current_context["context"].get("namespace") or _NAMESPACE)
-
-
-@contextmanager
-def _logged_errors() -> Iterator[list[str]]:
-    """What is logged as an error meanwhile, which is kept from the terminal."""
-    problems: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            problems.append(record.getMessage())
-
-    root, collector = logging.getLogger(), Collector(logging.ERROR)
-    root.addHandler(collector)
-    try:
-        yield problems
-    finally:
-        root.removeHandler(collector)
-
-
-def _own_namespace() -> str:
-    try:
-        return Path(SERVICE_CERT_FILENAME).with_name("namespace").read_text().strip()
-    except OSError:
-        return _NAMESPACE
-
-
 def _error(status: int, data: bytes, right: _Right) -> KubernetesRefused | KubernetesUnavailable:
     """The API server's answer as one sentence with what to do."""
     message = str((_try_object(data) or {}).get("message") or data[:200].decode(errors="replace").strip())
-    said = _shortened(message) or "no reason given"
+    said = shortened(message, _LONGEST_MESSAGE) or "no reason given"
     if status == HTTPStatus.FORBIDDEN:
         return KubernetesRefused(f"you lack the right to {right}: ask an administrator for it", status)
     if status == HTTPStatus.NOT_FOUND and right.verb == "list":
@@ -300,9 +214,4 @@ def _try_object(data: bytes) -> Object | None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, urllib3.exceptions.ConnectTimeoutError | urllib3.exceptions.ReadTimeoutError):
         return "no answer in time"
-    return _shortened(str(getattr(error, "reason", None) or error) or type(error).__name__)
-
-
-def _shortened(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
+    return shortened(str(getattr(error, "reason", None) or error) or type(error).__name__, _LONGEST_MESSAGE)

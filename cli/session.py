@@ -43,7 +43,8 @@ class Session:
     @cached_property
     def kube(self) -> Kube:
         """The cluster; KubernetesUnavailable when nothing says which one."""
-        from cli.kube import Kube, Wanted  # it costs a third of a second, which `--help` need not pay
+        from cli.kube import Kube  # it costs a third of a second, which `--help` need not pay
+        from cli.kubeconfig import Wanted
 
         return Kube.open(Wanted(self.environ, self.kubeconfig, self.context))
 

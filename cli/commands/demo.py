@@ -20,6 +20,9 @@ DEMOS: Final = {
     "mesh": "localcluster.demo.mesh",
     "helm": "localcluster.demo.helm",
 }
+#: Packages that come with the extra `localcluster` only; that of the demos themselves is always installed.
+_NEEDED: Final = ("jsonpatch", "orjson", "starlette", "uvicorn")
+_NEEDED_BY_HELM: Final = "helm_python"
 
 
 def register(app: typer.Typer) -> None:
@@ -57,8 +60,10 @@ def demo(
     the cluster (Linux, root). helm: the chart. Exit status 0: every step held.
     """
     module = DEMOS[name]
-    if not _is_installed(module):
-        raise SettingsError([f"the demo needs {module}: pip install 'edgefarm-network[localcluster]'"])
+    if not all(map(_is_installed, (module, *_NEEDED))):
+        raise SettingsError(["the demo needs localcluster: pip install 'edgefarm-network[localcluster]'"])
+    if name == "helm" and not _is_installed(_NEEDED_BY_HELM):
+        raise SettingsError(["the demo needs Helm's SDK: pip install helm-python-sdk"])
     arguments = [*(["--json"] if json else []), *(["--keep"] if keep else [])]
     if data_dir is not None:
         arguments += ["--data-dir", str(data_dir)]

@@ -15,7 +15,6 @@ import typer
 from typer.testing import CliRunner
 
 from cli.__main__ import build
-from edgefarm import names
 from edgefarm.api.crd import definitions
 from edgefarm.vault import Vault
 from edgefarm.vault.transport import Operation
@@ -152,11 +151,6 @@ def ask(edgefarm: Callable[..., Ended], cluster: Cluster) -> Callable[..., Ended
         return edgefarm(*arguments, *chosen, **environ)
 
     return run
-
-
-def leaf_domain(network: str, node: str) -> str:
-    """The JetStream domain of a node's leaf."""
-    return names.leaf_domain(network, node)
 
 
 def make_token(vault: Vault, *policies: str) -> str:

@@ -86,14 +86,19 @@ def test_a_demo_runs_in_the_place_of_the_command() -> None:
     assert f"The demo makes a cluster of its own: unset {KUBECONFIG_VARIABLE}" in ended.stderr
 
 
-def test_without_localcluster_the_demo_says_how_to_get_it() -> None:
-    program = "import sys; sys.modules['localcluster'] = None; from cli.__main__ import main; main()"
-    command = [sys.executable, "-c", program, "demo"]
+@pytest.mark.parametrize(
+    ("missing", "demo", "problem"),
+    [
+        ("localcluster", "main", "the demo needs localcluster: pip install 'edgefarm-network[localcluster]'"),
+        ("starlette", "edge", "the demo needs localcluster: pip install 'edgefarm-network[localcluster]'"),
+        ("helm_python", "helm", "the demo needs Helm's SDK: pip install helm-python-sdk"),
+    ],
+)
+def test_a_demo_whose_packages_are_missing_says_how_to_get_them(missing: str, demo: str, problem: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; from cli.__main__ import main; main()"
+    command = [sys.executable, "-c", program, "demo", demo]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, ended.stderr) == (
-        2,
-        "edgefarm: the demo needs localcluster.demo: pip install 'edgefarm-network[localcluster]'\n",
-    )
+    assert (ended.returncode, ended.stderr) == (2, f"edgefarm: {problem}\n")
 
 
 _BIN = Path(sys.executable).parent

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.kube import Kube, Wanted
+from cli.kube import Kube
+from cli.kubeconfig import Wanted
 from edgefarm.errors import KubernetesRefused, KubernetesUnavailable
 from localcluster.kubernetes import LocalApiServer
 from reconciler.ports import EDGE_NETWORK, NETWORK, POD, POLICY

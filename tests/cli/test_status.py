@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import yaml
 
+from edgefarm import names
 from reconciler.ports import EDGE_DEVICE, EDGE_NETWORK, NETWORK, STREAM
-from tests.cli.conftest import Cluster, Ended, leaf_domain, ready
+from tests.cli.conftest import Cluster, Ended, ready
 
 Run = Callable[..., Ended]
 
@@ -18,8 +19,8 @@ def _fill(cluster: Cluster) -> None:
     cluster.policy("sensor", allowpub=["sensor.>"])
     cluster.policy("viewer", accounts=("board", "default"), allowsub=["sensor.>"])
     nodes = [
-        {"name": "edge-1", "domain": leaf_domain("plant", "edge-1"), "connected": True, "rtt": "12ms"},
-        {"name": "edge-2", "domain": leaf_domain("plant", "edge-2"), "connected": False},
+        {"name": "edge-1", "domain": names.leaf_domain("plant", "edge-1"), "connected": True, "rtt": "12ms"},
+        {"name": "edge-2", "domain": names.leaf_domain("plant", "edge-2"), "connected": False},
     ]
     away = ready("False", "NodesAway", "no leaf of edge-2 is connected to the hub", type="NodesConnected")
     cluster.make(
