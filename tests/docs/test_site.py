@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
+from typer.core import TyperGroup
 
+from cli.__main__ import build
 from docs.hooks.outside import outside_links
 from edgefarm import errors
 from edgefarm.findings import Code
@@ -86,3 +89,12 @@ def test_every_page_is_in_the_navigation_once() -> None:
     nav = yaml.safe_load(re.sub(r"!!python/name:\S+", "x", text))["nav"]
     listed = re.findall(r"[\w/.-]+\.md", str(nav))
     assert len(listed) == len(set(listed))
+
+
+def test_every_command_that_the_documentation_names_is_one_of_edgefarms() -> None:
+    root = typer.main.get_command(build())
+    assert isinstance(root, TyperGroup)
+    pages = [*DOCS.rglob("*.md"), *(ROOT / "examples").rglob("*.md"), ROOT / "README.md"]
+    named = {match for page in pages for match in re.findall(r"[`$] ?edgefarm ([a-z]+)\b", page.read_text())}
+    assert sorted(named - root.commands.keys()) == []
+    assert {"status", "doctor"} <= named
