@@ -58,6 +58,8 @@ ANNOTATION_STATUS: Final = f"{PREFIX}status"
 ANNOTATION_DESIRED: Final = f"{PREFIX}desired"
 #: On the StatefulSet of NATS: for which configuration its pods were started, where a reload would not have been enough.
 ANNOTATION_STARTED_FOR: Final = f"{PREFIX}started-for"
+#: On the same: how many servers there are to be, whatever somebody has scaled the StatefulSet to.
+ANNOTATION_REPLICAS: Final = f"{PREFIX}replicas"
 #: On the ConfigMap SERVERS_CA: the text of the configuration that was accepted last, which outlives the reconciler.
 ANNOTATION_ACCEPTED: Final = f"{PREFIX}accepted-configuration"
 #: On a Policy: an RFC 3339 time; a key older than it is rotated (old credentials keep working for the overlap).

@@ -36,6 +36,8 @@ VARIABLE_ACCOUNTS: Final = "NATS_ACCOUNTS_FOLDER"
 LAME_DUCK_GRACE: Final = 5
 #: Seconds until it has told the last of its clients to go; NATS wants 30 at least.
 LAME_DUCK: Final = 30
+#: How often servers compare their account JWTs: one that is new or has lost its volume refuses clients until then.
+_SYNC_SECONDS: Final = 10
 #: Member of the metadata by which a server says what it has loaded (VARZ, and with each answer of the system account).
 METADATA_DIGEST: Final = "config"
 
@@ -144,6 +146,7 @@ def _identity(identity: HubIdentity) -> str:
         system_account=identity.system_account,
         system_account_jwt=identity.system_account_jwt,
         resolver_dir=Variable(VARIABLE_ACCOUNTS),
+        sync_interval_seconds=_SYNC_SECONDS,
     )
 
 

@@ -81,6 +81,14 @@ def test_other_changes_are_followed(before: dict[str, Any], after: dict[str, Any
     assert plan.deployment.image == deployment(**after).image
 
 
+@pytest.mark.parametrize(("decided", "scaled"), [(3, 1), (1, 3)])
+def test_scaling_by_hand_decides_nothing(decided: int, scaled: int) -> None:
+    found = present(replicas=decided)
+    found["spec"]["replicas"] = scaled
+    plan = nats.plan(deployment(replicas=decided), found, None)
+    assert (plan.deployment.replicas, plan.refusals) == (decided, ())
+
+
 def test_jetstream_gets_the_volume_less_a_tenth() -> None:
     config = nats.configuration(spec(storage="{size: 10Gi}", memoryStorage="1Gi"), _IDENTITY, "ca")
     assert f"max_file: {9 * 1024**3}\n" in config.text

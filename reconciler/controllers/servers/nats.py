@@ -126,7 +126,7 @@ class NatsServerController:
             raise _NotYet(f"none of its {spec.deployment.replicas} pods is ready")
         if can_ask and pods.settled:
             return await self._follow(spec, wanted, stateful_set)
-        if can_ask and len(pods.ready) == 1:
+        if can_ask and len(pods.ready) == 1 < spec.deployment.replicas:
             await self._let_join(pods.ready[0], stateful_set)
         return pods.settled
 

@@ -52,7 +52,7 @@ def plan(deployment: ServerDeployment, found: Mapping[str, Any] | None, streams:
     if found is None:
         return Plan(deployment)
     held, refusals = deployment, []
-    replicas = found["spec"]["replicas"]
+    replicas = _decided(found)
     refusal = _replicas_refusal(replicas, deployment.replicas, streams)
     if refusal:
         held, refusals = replace(held, replicas=replicas), [refusal]
@@ -68,7 +68,7 @@ def plan(deployment: ServerDeployment, found: Mapping[str, Any] | None, streams:
 
 def wants_to_grow(deployment: ServerDeployment, found: Mapping[str, Any] | None) -> bool:
     """Whether a single server shall become three: then it counts how many streams it has."""
-    return found is not None and found["spec"]["replicas"] < deployment.replicas
+    return found is not None and _decided(found) < deployment.replicas
 
 
 def cannot_join(server: str, streams: int) -> str:
@@ -114,14 +114,16 @@ def stateful_set(spec: ServerSpec, mark: str) -> Object:
         storage_size=spec.deployment.storage_size,
     )
     wanted = workload.stateful_set(spec, parts)
-    wanted["metadata"]["annotations"] = {names.ANNOTATION_STARTED_FOR: mark}
+    wanted["metadata"]["annotations"] = {
+        names.ANNOTATION_STARTED_FOR: mark,
+        names.ANNOTATION_REPLICAS: str(spec.deployment.replicas),
+    }
     return wanted
 
 
 def mark_of(found: Mapping[str, Any] | None) -> str:
     """The mark that the pods of a StatefulSet were started with; empty without one."""
-    annotations = ((found or {}).get("metadata") or {}).get("annotations") or {}
-    return str(annotations.get(names.ANNOTATION_STARTED_FOR, ""))
+    return _annotation(found, names.ANNOTATION_STARTED_FOR)
 
 
 def _container(spec: ServerSpec) -> Object:
@@ -194,6 +196,15 @@ def _storage_refusal(member: str, wanted: str, present: str) -> str:
         f"fixed: write {present}, or change the claims {workload.DATA_VOLUME}-{server}-* and then delete the "
         f"StatefulSet {server} with --cascade=orphan, so that it is made anew"
     )
+
+
+def _decided(found: Mapping[str, Any]) -> int:
+    """How many servers a StatefulSet was made for: somebody may have scaled it by hand, which is drift."""
+    return int(_annotation(found, names.ANNOTATION_REPLICAS) or found["spec"]["replicas"])
+
+
+def _annotation(found: Mapping[str, Any] | None, name: str) -> str:
+    return str((((found or {}).get("metadata") or {}).get("annotations") or {}).get(name, ""))
 
 
 def _claimed(found: Mapping[str, Any]) -> tuple[str, str]:
