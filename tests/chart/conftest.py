@@ -1,8 +1,11 @@
-"""An API server of this area alone, because objects of the chart have fixed names."""
+"""An API server of this area alone, because objects of the chart have fixed names: localcluster's, or a real one when
+KUBEBUILDER_ASSETS names its folder."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +16,8 @@ from tests.apiserver.rest import Rest
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An empty API server."""
-    running = start_api_server(tmp_path_factory.mktemp("kubernetes"))
+    folder = os.environ.get("KUBEBUILDER_ASSETS")
+    running = start_api_server(tmp_path_factory.mktemp("kubernetes"), Path(folder) if folder else None)
     yield running
     running.stop()
 
