@@ -43,9 +43,7 @@ class HubAccess:
         if self._followed == followed:
             return
         self._followed = followed
-        for old in (self._system, self._vault):
-            if old is not None:
-                self._retire(old)
+        self._retire()
         self._vault = vault = VaultSession(Vault(configuration.vault.server), self._vault_token_file)
 
         async def user() -> tuple[str, str]:
@@ -66,10 +64,18 @@ class HubAccess:
             raise NatsUnavailable("NATS is not known yet.")
         return self._system
 
-    def _retire(self, client: VaultSession | SystemClient) -> None:
-        task = asyncio.get_running_loop().create_task(self._close_quietly(client))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+    async def close(self) -> None:
+        """Close the connections; what is followed next opens new ones."""
+        self._retire()
+        self._followed = self._vault = self._system = None
+        await asyncio.gather(*self._closing)
+
+    def _retire(self) -> None:
+        for client in (self._system, self._vault):
+            if client is not None:
+                task = asyncio.get_running_loop().create_task(self._close_quietly(client))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
 
     async def _close_quietly(self, client: VaultSession | SystemClient) -> None:
         try:
