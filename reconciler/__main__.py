@@ -61,7 +61,7 @@ async def _run(settings: Settings) -> int:
         stream_sweep,
         webhook_certificate,
     )
-    from reconciler.controllers.servers import trust, vault
+    from reconciler.controllers.servers import nats, trust, vault
     from reconciler.metrics import Metrics
     from reconciler.process import Process
 
@@ -69,6 +69,7 @@ async def _run(settings: Settings) -> int:
         configuration.build,
         trust.build,
         vault.build,
+        nats.build,
         network.build,
         policy.build,
         pod_advisor.build,

@@ -1,6 +1,6 @@
-"""The recovery keys of an OpenBao that unseals itself, and which of its replicas is the active one.
+"""The recovery keys of an OpenBao that unseals itself, and how its replicas are.
 
-https://openbao.org/api-docs/system/rotate/ and https://openbao.org/api-docs/system/leader/
+https://openbao.org/api-docs/system/rotate/ and https://openbao.org/api-docs/system/storage/raftautopilot/
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _READ_STATUS: Final = Operation("read rotation of recovery keys", "GET")
 _BEGIN: Final = Operation("make recovery keys", "POST", write=True)
 _CANCEL: Final = Operation("cancel rotation of recovery keys", "DELETE", write=True)
 _VERIFY: Final = Operation("verify recovery keys", "POST", write=True)
-_READ_LEADER: Final = Operation("read leader", "GET")
+_READ_RAFT: Final = Operation("read state of replicas", "GET")
 _ROTATION: Final = "sys/rotate/recovery/init"
 _VERIFICATION: Final = "sys/rotate/recovery/verify"
 
@@ -67,6 +67,16 @@ class RecoveryKeys:
         self._transport.send(_VERIFY, _VERIFICATION, {"key": key, "nonce": nonce})
 
 
-def leader_address(vault: Vault) -> str:
-    """The address by which the active replica makes itself known; needs no login. Empty while there is none."""
-    return str((vault.transport.send(_READ_LEADER, "sys/leader") or {}).get("leader_address") or "")
+@dataclass(frozen=True)
+class RaftState:
+    """`leader`: name of the active replica. `spare`: so many may fail now without that anything is lost or stops; one
+    that has joined counts only when it has caught up and been well for a while."""
+
+    leader: str
+    spare: int
+
+
+def raft_state(vault: Vault) -> RaftState:
+    """How the replicas are, as the active one sees it."""
+    state = vault.transport.read(_READ_RAFT, "sys/storage/raft/autopilot/state") or {}
+    return RaftState(leader=str(state.get("leader") or ""), spare=int(state.get("failure_tolerance") or 0))

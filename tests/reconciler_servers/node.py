@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import random
-import shutil
 import ssl
 import urllib.error
 import urllib.request
@@ -19,18 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from edgefarm import names
+from edgefarm.errors import KubernetesRefused
 from localcluster.node.images import resolve_program
+from localcluster.node.mounts import MountNamespaces
 from localcluster.node.rewrite import Rewriter, expand
 from localcluster.process import LocalProcess
 from reconciler.adapters.kube import KubeClient
 from reconciler.ports import CONFIGMAP, POD, SECRET, STATEFUL_SET, Object
 
-_SERVICE_ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
-#: Hosts file and service account first, then the command.
-_ENTER = (
-    f'mount --bind "$0" /etc/hosts && mount -t tmpfs none /run && mkdir -p {_SERVICE_ACCOUNT} && '
-    f'cp "$1"/* {_SERVICE_ACCOUNT}/ && shift && exec "$@"'
-)
+_SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 @dataclass
@@ -59,7 +56,8 @@ class Node:
         self._namespace = namespace
         self._server = server
         self._service_account = service_account
-        self._block = f"127.{random.randint(100, 199)}.{random.randint(0, 255)}"  # noqa: S311 (no secret)
+        self._block = f"127.{random.randint(100, 199)}.{random.randint(0, 255)}"
+        self._namespaces: MountNamespaces | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -93,6 +91,7 @@ class Node:
         return ready[0] if ready else self.addresses[0]
 
     async def _run(self) -> None:
+        self._namespaces = await MountNamespaces.find()
         while True:
             await self._tick()
             await asyncio.sleep(0.1)
@@ -162,17 +161,21 @@ class Node:
             source = fields[variable["valueFrom"]["fieldRef"]["fieldPath"]] if value is None else value
             environment[variable["name"]] = rewrite(expand(source, environment))
         command = [rewrite(expand(part, environment)) for part in container["command"]]
-        unshare = shutil.which("unshare")
-        assert unshare
-        enter = [unshare, "--mount", "--map-root-user", "--", "sh", "-c", _ENTER]
-        enter += [str(self._hosts()), str(self._service_account)]
-        log = self.folder / name / f"{container['name']}.log"
-        return LocalProcess.start(name, [*enter, *resolve_program(command)], log=log, env=environment)
+        assert self._namespaces is not None
+        enter = self._namespaces.enter(self._hosts(), {_SERVICE_ACCOUNT: str(self._service_account)})
+        log, folder = self.folder / name / f"{container['name']}.log", container.get("workingDir")
+        return LocalProcess.start(
+            name,
+            [*enter, *resolve_program(command)],
+            log=log,
+            env=environment,
+            cwd=Path(rewrite(folder)) if folder else None,
+        )
 
     def _hosts(self) -> Path:
         path = self.folder / "hosts"
         lines = [
-            f"{address} {names.server_replica_host(self._server, names.server_replica(self._server, n), self._namespace)}"
+            f"{address} {names.server_replica_host(self._server, f'{self._server}-{n}', self._namespace)}"
             for n, address in enumerate(self.addresses)
         ]
         path.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
@@ -185,14 +188,15 @@ class Node:
         conditions = (pod.get("status") or {}).get("conditions") or [{}]
         if conditions[0].get("status") != ready:
             status = {"podIP": replica.address, "conditions": [{"type": "Ready", "status": ready}]}
-            await self._kube.patch(
-                POD, self._namespace, pod["metadata"]["name"], {"status": status}, subresource="status"
-            )
+            with contextlib.suppress(KubernetesRefused):  # deleted meanwhile
+                await self._kube.patch(
+                    POD, self._namespace, pod["metadata"]["name"], {"status": status}, subresource="status"
+                )
 
 
 def health(address: str) -> int:
     """Status of OpenBao's health page, as the readiness probe asks for it; 0 while nothing answers."""
-    context: Any = ssl._create_unverified_context()  # noqa: S323, SLF001 (as kubelet does)
+    context: Any = ssl._create_unverified_context()
     try:
         with urllib.request.urlopen(
             f"https://{address}:8200/v1/sys/health?standbyok=true", timeout=2, context=context

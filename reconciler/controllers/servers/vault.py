@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from edgefarm import names
-from edgefarm.errors import EdgefarmError, VaultUnavailable
+from edgefarm.errors import EdgefarmError
 from edgefarm.vault import VaultSettings
 from reconciler.configuration import Configuration
 from reconciler.context import Context, Key, Registration, Result
@@ -57,6 +57,7 @@ class VaultServerController:
         self._objects = ServerObjects(context, names.VAULT_SERVER)
         self._setup = setup or VaultSetup(context)
         self._set_up: _SetUp | None = None
+        self._warned: dict[str, str] = {}
         #: The only root there is.
         self.key = Key(self.name, self._namespace, names.VAULT_SERVER)
 
@@ -76,9 +77,11 @@ class VaultServerController:
         certificate: Certificate | None = None
         try:
             spec = self._within_what_can_change(spec)
-            certificate = await self._ensure_objects(configuration, spec)
-            await self._update(spec, configuration.trusting(certificate.authorities).vault.server)
-            again = await self._ensure_set_up(configuration, certificate, spec)
+            certificate, digest = await self._ensure_objects(configuration, spec)
+            settings = configuration.trusting(certificate.authorities).vault.server
+            await self._await_replica(digest)
+            again = await self._ensure_set_up(configuration, settings, spec)
+            await self._update(spec, digest, settings)
         except (_Waiting, EdgefarmError) as error:
             self._report(certificate, str(error))
             if isinstance(error, EdgefarmError):
@@ -102,7 +105,8 @@ class VaultServerController:
         )
         return replace(spec, deployment=replace(spec.deployment, replicas=running))
 
-    async def _ensure_objects(self, configuration: Configuration, spec: ServerSpec) -> Certificate:
+    async def _ensure_objects(self, configuration: Configuration, spec: ServerSpec) -> tuple[Certificate, str]:
+        """The certificate, and the digest of the template that pods shall follow."""
         initialised = await self._exists(names.VAULT_RECOVERY_SECRET)
         await self._ensure_seal_key(spec, initialised)
         service = await self._objects.ensure(SERVICE, workload.service(spec))
@@ -111,8 +115,8 @@ class VaultServerController:
         self_init = None if initialised else self._self_init(configuration)
         await self._objects.ensure(CONFIGMAP, desired.config_map(spec, self_init))
         await self._objects.ensure(POD_DISRUPTION_BUDGET, workload.budget(spec))
-        await self._objects.ensure(STATEFUL_SET, desired.stateful_set(spec))
-        return certificate
+        stateful_set = await self._objects.ensure(STATEFUL_SET, desired.stateful_set(spec))
+        return certificate, workload.template_digest(stateful_set)
 
     async def _ensure_seal_key(self, spec: ServerSpec, initialised: bool) -> None:
         """Made once and never changed: all that OpenBao stores is encrypted with it."""
@@ -142,24 +146,24 @@ class VaultServerController:
 
     # -- pods --------------------------------------------------------------------------------------------------------
 
-    async def _update(self, spec: ServerSpec, settings: VaultSettings) -> None:
-        """Replace at most one pod that is not of the present template; another pass follows when it is back."""
-        stateful_set = self._objects.found(STATEFUL_SET)
-        if stateful_set is None:
-            raise _Waiting("its StatefulSet has just been made")
-        pods, digest = self._objects.pods(), workload.template_digest(stateful_set)
-        if any(workload.template_digest(pod) != digest for pod in pods):
-            pod = desired.next_restart(pods, digest, spec.deployment.replicas, await self._active(settings))
-            if pod is not None:
-                await self._replace(next(each for each in pods if each["metadata"]["name"] == pod))
+    async def _await_replica(self, digest: str) -> None:
+        """Return when a replica serves. One that does not is replaced at once if it does not follow the template."""
+        pods = self._objects.pods()
+        broken = [pod for pod in desired.outdated(pods, digest) if not desired.is_ready(pod)]
+        if broken:
+            await self._replace(broken[0])
         if not any(map(desired.is_ready, pods)):
             raise _Waiting("none of its pods is ready")
 
-    async def _active(self, settings: VaultSettings) -> str:
-        try:
-            return await self._setup.active(settings)
-        except VaultUnavailable:
-            return ""
+    async def _update(self, spec: ServerSpec, digest: str, settings: VaultSettings) -> None:
+        """Replace at most one pod that does not follow the template; another pass follows when it is back."""
+        pods = self._objects.pods()
+        if not desired.outdated(pods, digest):
+            return
+        pod = desired.next_restart(pods, digest, spec.deployment.replicas, await self._setup.raft(settings))
+        if pod is None:
+            raise _Waiting("its pods are updated one by one, as soon as all of them are well")
+        await self._replace(pod)
 
     async def _replace(self, pod: Object) -> None:
         name = pod["metadata"]["name"]
@@ -169,11 +173,8 @@ class VaultServerController:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    async def _ensure_set_up(
-        self, configuration: Configuration, certificate: Certificate, spec: ServerSpec
-    ) -> datetime:
+    async def _ensure_set_up(self, configuration: Configuration, settings: VaultSettings, spec: ServerSpec) -> datetime:
         """Set OpenBao up unless that was done a while ago; when to do it again."""
-        settings = configuration.trusting(certificate.authorities).vault.server
         now, audience, done = self._context.clock(), configuration.vault.audience, self._set_up
         if done is None or (done.settings, done.audience) != (settings, audience) or now - done.at >= _SET_UP_EVERY:
             host = _kubernetes_host(self._context.settings.kubernetes)
@@ -193,7 +194,9 @@ class VaultServerController:
         stateful_set = self._objects.found(STATEFUL_SET)
         if stateful_set is not None:
             self._context.events.warning(stateful_set, reason, message)
-        self._context.log.warning("OpenBao", reason=reason, problem=message)
+        if self._warned.get(reason) != message:
+            self._context.log.warning("OpenBao", reason=reason, problem=message)
+        self._warned[reason] = message
 
 
 def _kubernetes_host(settings: KubernetesSettings) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 from edgefarm import names
 from edgefarm.errors import VaultRefused, VaultUnavailable
 from edgefarm.vault import KubernetesAuth, Vault, VaultSettings
-from edgefarm.vault.recovery import RecoveryKeys, RecoveryStatus, leader_address
+from edgefarm.vault.recovery import RaftState, RecoveryKeys, RecoveryStatus, raft_state
 from reconciler.bootstrap import BootstrapSettings, bootstrap
 from reconciler.context import Context
 from reconciler.controllers.servers.objects import ensure
@@ -35,11 +35,12 @@ class VaultSetup:
         self._context = context
         self._connect = connect
 
-    async def active(self, settings: VaultSettings) -> str:
-        """The address of the active replica; empty while there is none. VaultUnavailable when none answers."""
+    async def raft(self, settings: VaultSettings) -> RaftState:
+        """How the replicas are. Raises VaultUnavailable and VaultRefused."""
         vault = self._connect(settings)
         try:
-            return await asyncio.to_thread(leader_address, vault)
+            await asyncio.to_thread(self._log_in, vault)
+            return await asyncio.to_thread(raft_state, vault)
         finally:
             vault.close()
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from edgefarm import names
 from edgefarm.units import parse_quantity
-from edgefarm.vault.recovery import RecoveryStatus
+from edgefarm.vault.recovery import RaftState, RecoveryStatus
 from reconciler.configuration import VAULT_PORT, Configuration
 from reconciler.desired.servers import workload
 from reconciler.desired.servers.vault_config import CLUSTER_PORT, VARIABLES, SelfInit, files
@@ -44,7 +44,7 @@ _CONFIGURE: Final = "\n".join(
 #: OpenBao reads certificate and audit file anew when it is told to: once the former has changed, or the latter is full.
 _ATTEND: Final = """\
 before=$(cksum < "$TLS_DIR/tls.crt")
-while sleep 20; do
+while sleep 5; do
   pid=$(cat "$RUN_DIR/bao.pid" 2>/dev/null) || continue
   now=$(cksum < "$TLS_DIR/tls.crt")
   size=$(wc -c < "$DATA_DIR/audit.log" 2>/dev/null) || size=0
@@ -95,20 +95,21 @@ def stateful_set(spec: ServerSpec) -> Object:
     return wanted
 
 
-def next_restart(pods: Iterable[Mapping[str, Any]], digest: str, replicas: int, active: str) -> str | None:
-    """Name of the pod that is replaced next to follow the StatefulSet's template, whose digest is `digest`.
+def outdated(pods: Iterable[Object], digest: str) -> list[Object]:
+    """The pods that are not of the StatefulSet's present template, whose digest is `digest`."""
+    return [pod for pod in pods if workload.template_digest(pod) != digest]
 
-    One that is not ready goes at once, for it serves nobody. Others go one by one while all are ready, the active one
-    (`active` is its address) last: so nobody who is older than what is stored ever becomes active.
+
+def next_restart(pods: Sequence[Object], digest: str, replicas: int, raft: RaftState) -> Object | None:
+    """The pod that is replaced next to follow the template; None while that has to wait.
+
+    They go one by one, while all are ready and the others can do without it; the active one goes last, so that nobody
+    who is older than what is stored ever becomes active.
     """
-    pods = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-    outdated = [pod for pod in pods if workload.template_digest(pod) != digest]
-    broken = [pod for pod in outdated if not is_ready(pod)]
-    if broken:
-        return _name(broken[0])
-    if not outdated or len(pods) < replicas or not all(map(is_ready, pods)):
+    present = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    if len(present) < replicas or not all(map(is_ready, present)) or (replicas > 1 and raft.spare < 1):
         return None
-    return min((_is_active(_name(pod), active), _name(pod)) for pod in outdated)[1]
+    return min(outdated(present, digest), key=lambda pod: (_name(pod) == raft.leader, _name(pod)), default=None)
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
@@ -165,6 +166,7 @@ def _openbao(spec: ServerSpec) -> Object:
     return {
         "name": "openbao",
         "command": ["bao", "server", f"-config={_RUN_DIR}/config.hcl"],
+        "workingDir": _DATA_DIR,
         **container,
         "ports": workload.container_ports(spec),
         "readinessProbe": healthy(_READY, periodSeconds=5),
@@ -207,10 +209,6 @@ def _container(spec: ServerSpec, requests: Mapping[str, str]) -> Object:
         "securityContext": workload.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-
-
-def _is_active(pod: str, active: str) -> bool:
-    return f"//{pod}." in active
 
 
 def _name(pod: Mapping[str, Any]) -> str:

@@ -81,11 +81,12 @@ log_format = "json"
 """
 
 
+#: In the working directory, because OpenBao wants one and the same name on all replicas.
 _AUDIT: Final = """\
 audit "file" "file" {
   description = "every request and answer, secrets as digests"
   options {
-    file_path = "${DATA_DIR}/audit.log"
+    file_path = "audit.log"
     mode = "0600"
   }
 }
@@ -121,8 +122,8 @@ def setup_role(namespace: str, audience: str) -> Role:
 
 
 def setup_policy(settings: VaultSettings) -> str:
-    """The Vault policy of that role: what `reconciler.bootstrap` does, its own policy in later versions, and the
-    recovery keys."""
+    """The Vault policy of that role: what `reconciler.bootstrap` does, its own policy in later versions, the
+    recovery key, and a look at the replicas."""
     auth, transit, kv = settings.auth_mount, settings.transit_mount, settings.kv_mount
     manage = ["create", "read", "update"]
     rules: dict[str, list[str]] = {
@@ -137,6 +138,7 @@ def setup_policy(settings: VaultSettings) -> str:
         **{f"{transit}/sign/{key}": ["update"] for key in (names.OPERATOR_KEY, names.OPERATOR_SIGNING_KEYS[0])},
         f"{kv}/config": ["read"],
         f"{kv}/data/{names.OPERATOR_DOCUMENT}": manage,
+        "sys/storage/raft/autopilot/state": ["read"],
         "sys/rotate/recovery/init": [*manage, "delete", "sudo"],
         "sys/rotate/recovery/verify": [*manage, "sudo"],
     }
