@@ -115,8 +115,13 @@ class Finding:
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Finding:
         """The finding of a JSON object; ValueError or KeyError when it is none."""
-        texts = (str(document[name]) for name in ("code", "subject"))
-        return cls(*texts, Status(document["status"]), str(document["message"]), str(document.get("advice", "")))
+        return cls(
+            code=str(document["code"]),
+            subject=str(document["subject"]),
+            status=Status(document["status"]),
+            message=str(document["message"]),
+            advice=str(document.get("advice", "")),
+        )
 
 
 def fine(code: Code, subject: str, message: str) -> Finding:

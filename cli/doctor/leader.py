@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
+from cli.doctor.health_port import health_port
 from cli.kube import Answer, Kube
 from edgefarm.errors import KubernetesRefused, KubernetesUnavailable
 from edgefarm.findings import Code, Finding, fine, unknown, wrong
-from reconciler.ports import POD, Object
+from reconciler.ports import POD
 
 _PATH: Final = "/diagnostics"
 _HEALTH_PORT: Final = 8080
@@ -22,7 +23,7 @@ def ask_leader(kube: Kube, namespace: str, pod: str, question: Mapping[str, str]
     """What the leader found; where it could not be asked, one finding that says why."""
     subject = f"Pod {namespace}/{pod}"
     try:
-        port = _health_port(kube.get(POD, namespace, pod))
+        port = health_port(kube.get(POD, namespace, pod) or {}, _HEALTH_PORT)
         answer = kube.ask_pod(namespace, pod, port, _PATH, question, seconds=_SECONDS)
     except KubernetesRefused as error:
         return [_refused(subject, error)]
@@ -52,12 +53,3 @@ def _refused(subject: str, error: KubernetesRefused) -> Finding:
     message = f"Vault, NATS and grants are not looked at: {error}"
     advice = "ask for `get` on pods/proxy in the namespace of the controller, or somebody who has it"
     return unknown(Code.RECONCILER_MAY_NOT_BE_ASKED, subject, message, advice)
-
-
-def _health_port(pod: Object | None) -> int:
-    """As its container says."""
-    for container in ((pod or {}).get("spec") or {}).get("containers") or ():
-        for variable in container.get("env") or ():
-            if variable.get("name") == "EDGEFARM_HEALTH_PORT" and str(variable.get("value", "")).isdigit():
-                return int(variable["value"])
-    return _HEALTH_PORT

@@ -11,7 +11,6 @@ from edgefarm import names
 from edgefarm.findings import Code, Finding, fine, wrong
 from reconciler.ports import Object
 
-HEALTH_PORT: Final = 3580
 _OURS: Final = (names.SIDECAR_CONTAINER, names.INIT_CONTAINER)
 #: https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go
 _PULL_REASONS: Final = (
@@ -47,15 +46,6 @@ def check_pod(facts: PodFacts) -> list[Finding]:
 def is_running(pod: Object) -> bool:
     """Whether its sidecar runs, so that it can be asked."""
     return any("running" in (status.get("state") or {}) for status in _statuses(pod))
-
-
-def health_port(pod: Mapping[str, Any]) -> int:
-    """Where its sidecar answers `/readyz`."""
-    for container in _containers(pod):
-        for variable in container.get("env") or ():
-            if variable.get("name") == "EDGEFARM_HEALTH_PORT" and str(variable.get("value", "")).isdigit():
-                return int(variable["value"])
-    return HEALTH_PORT
 
 
 def _injection(subject: str, facts: PodFacts, pod: Object) -> list[Finding]:
@@ -125,12 +115,6 @@ def _is_ready(pod: Object) -> bool:
 def _statuses(pod: Object) -> list[Mapping[str, Any]]:
     status = pod.get("status") or {}
     found = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    return [each for each in found if each.get("name") in _OURS]
-
-
-def _containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    spec = pod.get("spec") or {}
-    found = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     return [each for each in found if each.get("name") in _OURS]
 
 

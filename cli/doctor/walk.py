@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Final
 
 from cli.doctor.asking import allowed, not_shown
+from cli.doctor.health_port import health_port
 from cli.doctor.installation import CONTROLLER, WEBHOOK, InstallationFacts, check_installation, leader
 from cli.doctor.leader import ask_leader
-from cli.doctor.pod import PodFacts, check_pod, health_port, is_running
+from cli.doctor.pod import PodFacts, check_pod, is_running
 from cli.doctor.webhook import WebhookFacts, check_registration, check_trial, trial_pod
 from cli.kube import Kube
 from edgefarm import names
@@ -26,6 +27,7 @@ _DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
 _EVENT: Final = Kind("", "v1", "events", "Event")
 #: In so many namespaces of a network the webhook is tried.
 _MOST_TRIALS: Final = 5
+_SIDECAR_PORT: Final = 3580
 _READYZ_SECONDS: Final = 5.0
 
 
@@ -113,9 +115,8 @@ class Doctor:
         if pod is None or not is_running(pod):
             return ""
         try:
-            answer = self._kube.ask_pod(
-                question.namespace, question.name, health_port(pod), "/readyz", {}, seconds=_READYZ_SECONDS
-            )
+            port = health_port(pod, _SIDECAR_PORT)
+            answer = self._kube.ask_pod(question.namespace, question.name, port, "/readyz", {}, seconds=_READYZ_SECONDS)
         except (KubernetesRefused, KubernetesUnavailable):
             return ""  # its state is known without its words
         return " ".join(answer.text.split())

@@ -52,20 +52,22 @@ async def look_at_vault(configuration: Configuration, token_file: Path) -> Vault
     """Ask Vault with a login of its own: a token from before would still work after the role was deleted."""
     settings = replace(configuration.vault.server, timeout_seconds=_VAULT_REQUEST)
     facts = await asked(asyncio.to_thread(_ask_vault, settings, token_file), _VAULT_SECONDS)
-    return facts if isinstance(facts, VaultFacts) else VaultFacts(settings.address, facts)
+    found = facts if isinstance(facts, VaultFacts) else VaultFacts(settings.address, facts)
+    return replace(found, deployed=configuration.vault.deployment is not None)
 
 
 async def look_at_nats(context: Context, configuration: Configuration, system_account: str | None) -> NatsFacts:
     """Connect to each URL, and ask the servers for the system account, which only its own users may."""
-    urls = configuration.nats.urls
+    urls, deployed = configuration.nats.urls, configuration.nats.deployment is not None
     problems = await asyncio.gather(*(_connecting(url) for url in urls))
     connecting = dict(zip(urls, problems, strict=True))
     if all(problems):
-        return NatsFacts(connecting, ())
+        return NatsFacts(connecting, (), deployed)
     if system_account is None:
-        return NatsFacts(connecting, VaultUnavailable("Vault does not tell which account is the system account"))
+        no_account = VaultUnavailable("Vault does not tell which account is the system account")
+        return NatsFacts(connecting, no_account, deployed)
     answers = await asked(_lookup(context, system_account), _NATS_SECONDS)
-    return NatsFacts(connecting, answers)
+    return NatsFacts(connecting, answers, deployed)
 
 
 async def _lookup(context: Context, account: str) -> Sequence[str]:

@@ -11,6 +11,8 @@ from edgefarm.findings import Code, Finding, fine, unknown, warning, wrong
 from edgefarm.vault.health import SealStatus
 
 _BOOTSTRAP: Final = "run `edgefarm vault bootstrap` of this version once more (it changes only what is missing)"
+#: For servers that the reconciler runs.
+_BY_ITSELF: Final = "the reconciler sets it up by itself: its log says why it could not"
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class VaultFacts:
     """What Vault said, in the order in which it was asked; what came after a failure is None.
 
     `login` is the reconciler's own, made anew. `lacking` are rights, keys and documents that the setup of this version
-    has and this Vault has not; `system_account` is the public key that the operator's document names.
+    has and this Vault has not; `system_account` is the public key that the operator's document names. `deployed`: the
+    reconciler runs it.
     """
 
     address: str
@@ -26,14 +29,24 @@ class VaultFacts:
     login: EdgefarmError | None = None
     lacking: Sequence[str] | EdgefarmError = ()
     system_account: str | None = None
+    deployed: bool = False
+
+    @property
+    def setup(self) -> str:
+        """How it gets the setup of this version."""
+        return _BY_ITSELF if self.deployed else _BOOTSTRAP
 
 
 @dataclass(frozen=True)
 class NatsFacts:
-    """Why each URL cannot be connected to (empty: it can), and which servers answered the reconciler's system user."""
+    """Why each URL cannot be connected to (empty: it can), and which servers answered the reconciler's system user.
+
+    `deployed`: the reconciler runs them.
+    """
 
     connecting: Mapping[str, str]
     servers: Sequence[str] | EdgefarmError
+    deployed: bool = False
 
     @property
     def where(self) -> str:
@@ -54,7 +67,7 @@ def check_vault(facts: VaultFacts) -> list[Finding]:
         return [*found, wrong(Code.VAULT_SEALED, subject, "it is sealed, so nobody gets credentials", advice)]
     found.append(fine(Code.VAULT_SEALED, subject, "it is unsealed"))
     if isinstance(facts.login, Refused):
-        return [*found, _vault_login(subject, facts.login)]
+        return [*found, _vault_login(subject, facts.login, facts.setup)]
     if facts.login is not None:
         return [*found, _vault_unreachable(subject, facts.login)]
     found.append(fine(Code.VAULT_LOGIN_REFUSED, subject, "the reconciler can log in"))
@@ -62,7 +75,7 @@ def check_vault(facts: VaultFacts) -> list[Finding]:
         return [*found, _vault_unreachable(subject, facts.lacking)]
     if facts.lacking:
         message = f"its setup is not that of this version: {'; '.join(facts.lacking)}"
-        return [*found, wrong(Code.VAULT_SETUP_OUTDATED, subject, message, _BOOTSTRAP)]
+        return [*found, wrong(Code.VAULT_SETUP_OUTDATED, subject, message, facts.setup)]
     message = "mounts, keys and the reconciler's rights are as this version needs them"
     return [*found, fine(Code.VAULT_SETUP_OUTDATED, subject, message)]
 
@@ -92,10 +105,11 @@ def check_nats(facts: NatsFacts) -> list[Finding]:
         message = "the reconciler's login cannot be tried, because Vault has to sign it"
         return [*found, unknown(Code.NATS_REFUSES_CONTROLLER, subject, message)]
     if isinstance(facts.servers, EdgefarmError):
-        advice = (
+        given = (
             "see that the servers run with the output of `edgefarm nats config` of this Vault (operator, system "
             "account, full resolver), and that nats.caBundle is the authority of their certificates"
         )
+        advice = _BY_ITSELF if facts.deployed else given
         return [*found, wrong(Code.NATS_REFUSES_CONTROLLER, subject, _sentence(facts.servers), advice)]
     message = f"the reconciler's system user is served by {', '.join(facts.servers)}"
     return [*found, fine(Code.NATS_REFUSES_CONTROLLER, subject, message)]
@@ -106,10 +120,10 @@ def _vault_unreachable(subject: str, error: EdgefarmError) -> Finding:
     return wrong(Code.VAULT_UNREACHABLE, subject, _sentence(error), advice)
 
 
-def _vault_login(subject: str, error: EdgefarmError) -> Finding:
+def _vault_login(subject: str, error: EdgefarmError, setup: str) -> Finding:
     advice = (
         "see that the auth mount and the role networkcontroller exist, and that Vault can ask the Kubernetes API to "
-        f"review tokens; {_BOOTSTRAP}"
+        f"review tokens; {setup}"
     )
     return wrong(Code.VAULT_LOGIN_REFUSED, subject, _sentence(error), advice)
 
