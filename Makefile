@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Each writes files, or with --check tells whether they are up to date.
+GENERATORS := charts/write_crds.py charts/write_values.py docs/write_reference.py requirements/write_locks.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check test demo demo-edge demo-mesh demo-helm bench-webhook bench-sidecar bench-relay bench-reconciler bench-edge bench-mesh crds proto lock docs clean
@@ -25,7 +27,7 @@ check: $(STAMP) ## Lint, types, layers, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python charts/write_crds.py --check
+	for made in $(GENERATORS); do $(BIN)/python $$made --check || exit 1; done
 
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## Run all tests (real nats-server, OpenBao and kubectl; ARGS= for pytest)
@@ -41,7 +43,7 @@ demo-mesh: $(STAMP) ## Run edge hosts and gateways in network namespaces and che
 	@$(BIN)/edgefarm demo mesh $(ARGS)
 
 demo-helm: $(STAMP) ## Install the chart on localcluster with Helm's SDK and check use, upgrade, rollback, removal (ARGS=--json)
-	@$(BIN)/python -m localcluster.demo.helm $(ARGS)
+	@$(BIN)/edgefarm demo helm $(ARGS)
 
 bench-webhook: $(STAMP) ## Webhook beside a bare application on the same body: throughput, latency, memory (JSON lines; needs wrk)
 	@$(BIN)/python -m tests.bench.webhook $(ARGS)
@@ -62,8 +64,8 @@ bench-edge: $(STAMP) ## Leafs, streams and outages beside plain nats-servers (JS
 bench-mesh: $(STAMP) ## The mesh beside bare wireguard-go: throughput, latency, joins, gaps (JSON lines; Linux, root)
 	@$(BIN)/python -m tests.bench.mesh $(ARGS)
 
-crds: $(STAMP) ## Write the CRD YAML from edgefarm/api
-	$(BIN)/python charts/write_crds.py
+crds: $(STAMP) ## Write what is generated: CRDs and their reference, schema and README of the chart's values, images' locks
+	for made in $(GENERATORS); do $(BIN)/python $$made || exit 1; done
 
 proto: $(STAMP) ## Write the Python code of abbot-proto
 	cd edgefarm/abbotproto && ../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. abbot.proto
@@ -75,7 +77,6 @@ lock: ## Resolve the dependencies again into requirements.lock (needs uv)
 	$(BIN)/python requirements/write_locks.py
 
 docs: $(STAMP) ## Build the documentation into site/ (links and anchors are checked)
-	$(BIN)/python docs/write_reference.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## Remove the virtual environment and caches
