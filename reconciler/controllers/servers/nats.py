@@ -38,6 +38,8 @@ REASON_RESTART: Final = "RestartNeeded"
 REASON_NOT_LOADED: Final = "ConfigurationNotLoaded"
 #: How soon what is not as it shall be is looked at again. A kubelet takes up to a minute to mount what has changed.
 _SOON: Final = timedelta(seconds=5)
+#: The same where only something inside of the cluster is waited for, such as our own look at Vault.
+_AT_ONCE: Final = timedelta(seconds=1)
 
 
 class Hub(Protocol):
@@ -98,12 +100,13 @@ class NatsServerController:
         try:
             settled = await self._keep(asked, certificate)
         except (_NotYet, NatsUnavailable, VaultUnavailable, VaultRefused) as error:
-            self._context.servers.report(
-                names.NATS_SERVER, authorities=certificate.authorities, problem=str(error).rstrip(".")
-            )
-            return Result(_SOON)
-        self._context.servers.report(names.NATS_SERVER, authorities=certificate.authorities, problem="")
+            self._report(certificate, str(error).rstrip("."))
+            return Result(_AT_ONCE if isinstance(error, _NotYet) else _SOON)
+        self._report(certificate, "")
         return Result(certificate.look_again - self._context.clock() if settled else _SOON)
+
+    def _report(self, certificate: Certificate, problem: str) -> None:
+        self._context.servers.report(names.NATS_SERVER, authorities=certificate.authorities, problem=problem)
 
     async def _keep(self, asked: ServerSpec, certificate: Certificate) -> bool:
         """Have the servers as they shall be. Whether they are; _NotYet while nobody can talk to them."""
