@@ -24,7 +24,14 @@ def register(app: typer.Typer) -> None:
 @with_session
 def doctor(
     session: Session,
-    about: Annotated[str | None, typer.Argument(metavar="[pod|network|device]", help="What to look at.")] = None,
+    about: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[pod|network|device]",
+            help="What to look at.",
+            autocompletion=lambda: ["pod", "network", "device"],
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Its name.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for warnings, too.")] = False,
 ) -> None:

@@ -109,7 +109,10 @@ class Doctor:
             )
         )
         labelled = pod is not None and names.LABEL_NETWORK in (pod["metadata"].get("labels") or {})
-        return [*(self._behind(question, facts) if labelled else ()), *own]
+        behind = self._behind(question, facts) if labelled else []
+        # What both can see is told once, by who sees more of it.
+        told = {finding.code for finding in own}
+        return [*(finding for finding in behind if finding.code not in told), *own]
 
     def _sidecar_says(self, question: Question, pod: Object | None) -> str:
         if pod is None or not is_running(pod):

@@ -21,7 +21,7 @@ from reconciler.diagnostics.servers import NatsFacts, VaultFacts
 
 #: Seconds for one request to Vault, for all of them, for one connection to NATS, and for an answer of NATS.
 _VAULT_REQUEST: Final = 2
-_VAULT_SECONDS: Final = 3.0
+_VAULT_SECONDS: Final = 4.0
 _CONNECT_SECONDS: Final = 1.5
 _NATS_SECONDS: Final = 2.5
 _NATS_PORT: Final = 4222
