@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import nats
 from nats.aio.client import Client as NatsClient
+from nats.errors import Error as NatsError
 
 from edgefarm import names
 from localcluster.demo.installation import Installation
+from localcluster.demo.report import CheckFailed
 from localcluster.platform import ROOT
 from localcluster.process import LocalProcess, free_port
 from localcluster.stack import write_private
@@ -24,7 +27,8 @@ from localcluster.stack import write_private
 async def credentials_of(platform: Installation, network: str, namespace: str, account: str) -> AsyncIterator[Path]:
     """A creds file of one service account; the sidecar that keeps it runs inside the block."""
     folder = platform.folder / "credentials" / f"{network}.{namespace}.{account}"
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what an earlier block got may have lost its key since
+    folder.mkdir(parents=True)
     token = await platform.token(account, namespace, audience=names.DEFAULT_AUDIENCE)
     write_private(folder / "token", token.encode())
     environment = {
@@ -61,13 +65,16 @@ async def connection(platform: Installation, creds: Path, errors: list[str]) -> 
     async def on_error(error: Exception) -> None:
         errors.append(str(error))
 
-    client = await nats.connect(
-        platform.nats_url,
-        user_credentials=str(creds),
-        tls=ssl.create_default_context(cadata=platform.ca_bundle),
-        allow_reconnect=False,
-        error_cb=on_error,
-    )
+    try:
+        client = await nats.connect(
+            platform.nats_url,
+            user_credentials=str(creds),
+            tls=ssl.create_default_context(cadata=platform.ca_bundle),
+            allow_reconnect=False,
+            error_cb=on_error,
+        )
+    except NatsError as error:
+        raise CheckFailed(f"no connection with {creds.name}: {error}") from error
     try:
         yield client
     finally:

@@ -123,11 +123,11 @@ class Observer(Generic[P_co]):
 
     async def metrics_of(self, pod: Json) -> str:
         """Metrics of one of our own pods."""
-        return await asyncio.to_thread(_get, f"http://{pod['status']['podIP']}:8080/metrics")
+        return await asyncio.to_thread(get_text, f"http://{pod['status']['podIP']}:8080/metrics")
 
     async def sidecar(self, pod: Json, path: str) -> str:
         """What a pod's sidecar answers on its health port, whatever the HTTP status."""
-        return await asyncio.to_thread(_get, f"http://{pod['status']['podIP']}:3580{path}")
+        return await asyncio.to_thread(get_text, f"http://{pod['status']['podIP']}:3580{path}")
 
     async def snapshot(self) -> dict[str, str]:
         """A fingerprint of everything that the reconciler writes: to Kubernetes, to Vault, to NATS."""
@@ -159,10 +159,11 @@ def _without_counts(stream: Json) -> str:
 
 
 async def _get_json(url: str) -> Any:
-    return json.loads(await asyncio.to_thread(_get, url))
+    return json.loads(await asyncio.to_thread(get_text, url))
 
 
-def _get(url: str) -> str:
+def get_text(url: str) -> str:
+    """What a program answers, whatever the HTTP status; OSError when it does not."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return str(response.read().decode())

@@ -14,6 +14,7 @@ from edgefarm.vault import Vault, VaultSettings
 from localcluster.client import (
     CONFIG_MAPS,
     DEPLOYMENTS,
+    PODS,
     SERVICES,
     STATEFUL_SETS,
     Client,
@@ -21,6 +22,7 @@ from localcluster.client import (
     has_condition,
 )
 from localcluster.demo.helm.release import Release, Values, previous_version, sdk_missing
+from localcluster.demo.observer import eventually, get_text
 from localcluster.kubernetes import ApiServer, start_api_server
 from localcluster.node.mounts import MountNamespaces
 from localcluster.node.spec import default_nodes
@@ -155,13 +157,15 @@ class HelmPlatform:
             stateful_set = await self.kube.wait_for(
                 STATEFUL_SETS, name, _NAMESPACE, until=_all_ready, timeout=_PATIENCE
             )
-            seen.append(f"{name} ({(stateful_set or {})['status']['readyReplicas']} of {name}'s replicas ready)")
-        return " and ".join(seen)
+            assert stateful_set is not None
+            seen.append(f"{name} with {stateful_set['status']['readyReplicas']} replica(s)")
+        return f"ready: {', '.join(seen)}"
 
     async def product_is_ready(self) -> str:
         """Both Deployments have all their replicas of the present version, and the servers let us look into them."""
         for name in ("network-controller", "network-webhook"):
             await self.kube.wait_for(DEPLOYMENTS, name, _NAMESPACE, until=_rolled_out, timeout=_PATIENCE)
+        await eventually("the reconciler works with its servers", self._is_configured, within=_PATIENCE)
         await self._look_into_servers()
         return f"Deployments network-controller and network-webhook; OpenBao at {self.vault_address}"
 
@@ -169,14 +173,24 @@ class HelmPlatform:
         """A token of a service account, as `kubectl create token` gets it."""
         return await self.kube.create_token(account, namespace, audience=audience, seconds=seconds)
 
+    async def _is_configured(self) -> bool:
+        """Whether the reconciler says so; it is available before, so that a standby may be so, too."""
+        pods, _ = await self.kube.list(PODS, _NAMESPACE, labels=self.controller_labels)
+        said = [await asyncio.to_thread(get_text, f"http://{pod['status']['podIP']}:8080/readyz") for pod in pods]
+        return any("leading: configured" in text for text in said)
+
     async def _look_into_servers(self) -> None:
         authorities = await self.kube.get(CONFIG_MAPS, names.SERVERS_CA, _NAMESPACE)
         vault, nats = [
             (await self.kube.get(SERVICES, name, _NAMESPACE))["spec"]["clusterIP"]
             for name in (names.VAULT_SERVER, names.NATS_SERVER)
         ]
+        server = await self.kube.get(PODS, names.server_replica(names.NATS_SERVER, 0), _NAMESPACE)
         self._servers = _Servers(
-            authorities["data"]["ca.crt"], f"https://{vault}:8200", f"tls://{nats}:4222", f"http://{nats}:8222"
+            authorities["data"]["ca.crt"],
+            f"https://{vault}:8200",
+            f"tls://{nats}:4222",
+            f"http://{server['status']['podIP']}:8222",
         )
         token = await self.token("network-controller", _NAMESPACE, audience=names.DEFAULT_AUDIENCE)
         self.vault = Vault(VaultSettings(self.vault_address, self.ca_bundle))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from nats.aio.msg import Msg
 
 from edgefarm import names
 from localcluster.client import (
@@ -29,8 +32,8 @@ from localcluster.demo.steps import Demo
 from localcluster.node.images import EXAMPLES_IMAGE
 
 _NAMESPACE: Final = names.CONTROLLER_NAMESPACE
-#: Policies whose pods are connected all the time.
-_WATCHED: Final = (("factory", "sensor"), ("office", "dashboard"))
+#: Policies, named like their Deployments.
+_POLICIES: Final = (("factory", "sensor"), ("office", "dashboard"))
 _KEPT_SECRETS: Final = (names.VAULT_UNSEAL_SECRET, names.VAULT_RECOVERY_SECRET, names.SERVERS_CA_SECRET)
 _POD: Final = {
     "apiVersion": "v1",
@@ -138,37 +141,47 @@ class HelmDemo:
         return seen if seen["count"] > count else None
 
     async def _unnoticed(self, change: Callable[[], Awaitable[None]]) -> str:
-        """Change the release, and check that nobody who uses the network can tell."""
-        before, connected, pods = await self.sensor_at_dashboard(), await self._connections(), await self._pod_uids()
-        await change()
-        await self.platform.servers_are_ready()
-        await self.platform.product_is_ready()
-        after = await eventually("messages flow", lambda: self._more_than(before["count"]))
-        if after["missing"]:
-            raise CheckFailed(f"{after['missing']} messages are missing")
-        if (now := await self._connections()) != connected:
-            raise CheckFailed(f"connections changed: {connected} before, {now} after")
+        """Change the release, and check that a publisher and a subscriber keep their connections and miss nothing."""
+        pods, publisher = await self._pod_uids(), await self._publisher()
+        async with (
+            credentials_of(self.platform, "foo", "office", "dashboard") as creds,
+            connection(self.platform, creds, []) as subscriber,
+        ):
+            heard: list[int] = []
+
+            async def hear(message: Msg) -> None:
+                heard.append(json.loads(message.data)["number"])
+
+            await subscriber.subscribe("sensor.>", cb=hear)
+            await change()
+            await self.platform.servers_are_ready()
+            await self.platform.product_is_ready()
+            seen = len(heard)
+            await eventually("messages flow", lambda: _more(heard, seen))
+            if not subscriber.is_connected:
+                raise CheckFailed("the subscriber lost its connection")
+        if heard != list(range(heard[0], heard[0] + len(heard))):
+            raise CheckFailed("the subscriber missed messages")
+        if (now := await self._publisher()) != publisher:
+            raise CheckFailed(f"the publisher has another connection: {now}, before {publisher}")
         if await self._pod_uids() != pods:
             raise CheckFailed("pods of tenants were made anew")
         chart = (await self.kube.get(DEPLOYMENTS, "network-controller", _NAMESPACE))["metadata"]["labels"]
         return (
-            f"now {chart['helm.sh/chart']}; {len(connected)} connections are those of before, "
-            f"{after['count'] - before['count']} messages meanwhile, none missing"
+            f"now {chart['helm.sh/chart']}; publisher and subscriber kept their connections, "
+            f"{len(heard)} messages meanwhile, none missing"
         )
 
-    async def _connections(self) -> set[tuple[int, str]]:
-        """Number and start of each connection of the watched policies: another connection differs in both."""
-        found = set()
-        for namespace, policy in _WATCHED:
-            key = (await self.observer.policy(namespace, policy))["status"]["key"]
-            connections = await self.observer.connections(key)
-            if not connections:
-                raise CheckFailed(f"no pod is connected by Policy {policy}")
-            found |= {(connection["cid"], connection["start"]) for connection in connections}
+    async def _publisher(self) -> set[tuple[int, str]]:
+        """Number and start of the sensor's connection: another one differs in both."""
+        key = (await self.observer.policy("factory", "sensor"))["status"]["key"]
+        found = {(connection["cid"], connection["start"]) for connection in await self.observer.connections(key)}
+        if not found:
+            raise CheckFailed("the sensor is not connected")
         return found
 
     async def _pod_uids(self) -> set[str]:
-        return {(await self.observer.pod(namespace, app))["metadata"]["uid"] for namespace, app in _WATCHED}
+        return {(await self.observer.pod(namespace, app))["metadata"]["uid"] for namespace, app in _POLICIES}
 
     async def _no_pods(self) -> bool:
         return not (await self.kube.list(PODS, _NAMESPACE))[0]
@@ -176,7 +189,7 @@ class HelmDemo:
     async def _to_keep(self) -> _Kept:
         objects = await self._objects_to_keep()
         keys = {}
-        for namespace, policy in _WATCHED:
+        for namespace, policy in _POLICIES:
             status = (await self.observer.policy(namespace, policy))["status"]
             keys[policy] = (status["key"], status["keyVersion"])
         return _Kept(
@@ -212,7 +225,7 @@ class HelmDemo:
             if network["status"]["account"] != account:
                 raise CheckFailed(f"Network {name} has another account")
             await self.observer.stored_account(account)
-        for namespace, policy in _WATCHED:
+        for namespace, policy in _POLICIES:
             status = (await self.observer.policy(namespace, policy))["status"]
             if (status["key"], status["keyVersion"]) != self.kept.keys[policy]:
                 raise CheckFailed(f"Policy {policy} has another key")
@@ -238,3 +251,7 @@ class HelmDemo:
             await client.flush()
         if complaints:
             raise CheckFailed(f"NATS said of the old credentials: {complaints}")
+
+
+async def _more(heard: list[int], than: int) -> bool:
+    return len(heard) > than
