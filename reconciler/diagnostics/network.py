@@ -144,7 +144,7 @@ def _grants(
     bad = [finding for grant in looked_at for finding in _grant(grant, held)]
     if bad:
         return limited(bad)
-    message = f"{len(looked_at)} grants are in Vault as they shall be"
+    message = f"grants that are in Vault as they shall be: {len(looked_at)} of {len(looked_at)}"
     return [fine(Code.ROLE_MISSING, subject, message)] if looked_at else []
 
 
