@@ -21,7 +21,7 @@ from localcluster.client import (
     Json,
     has_condition,
 )
-from localcluster.demo.helm.release import Release, Values, previous_version, sdk_missing
+from localcluster.demo.helm.release import Charts, Release, Values, sdk_missing
 from localcluster.demo.observer import eventually, get_text
 from localcluster.kubernetes import ApiServer, start_api_server
 from localcluster.node.mounts import MountNamespaces
@@ -72,6 +72,7 @@ class HelmPlatform:
     kube: Client = field(init=False)
     nodes: LocalProcess = field(init=False)
     release: Release = field(init=False)
+    charts: Charts = field(init=False)
     #: With the reconciler's own rights: nobody has a root token of this OpenBao.
     vault: Vault = field(init=False)
     _servers: _Servers = field(init=False)
@@ -142,12 +143,14 @@ class HelmPlatform:
         nodes = default_nodes(options.nodes)
         self.nodes = start_nodes(self.api.kubeconfig, self.folder / "nodes", nodes, ["--cluster-dns"])
         self._exit.callback(self.nodes.stop)
+        version = (await self.kube.request("GET", "/version"))["gitVersion"]
+        self.charts = Charts.copy(self.folder / "charts", version)
         self.release = Release(self.api.kubeconfig, RELEASE, _NAMESPACE)
-        return f"{self.api.url}, {len(nodes)} nodes"
+        return f"{self.api.url} ({version}), {len(nodes)} nodes"
 
     async def install_previous(self) -> str:
         """`helm install` of a chart that is one version older."""
-        await self.release.install(previous_version(self.folder), self.values)
+        await self.release.install(self.charts.previous, self.values)
         return f"release {RELEASE} in namespace {_NAMESPACE}"
 
     async def servers_are_ready(self) -> str:

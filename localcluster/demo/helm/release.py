@@ -15,7 +15,7 @@ import yaml
 from localcluster.demo.report import CheckFailed
 from localcluster.platform import ROOT
 
-CHART: Final = ROOT / "charts" / "edgefarm-network"
+_CHART: Final = ROOT / "charts" / "edgefarm-network"
 
 Values = dict[str, Any]
 
@@ -65,11 +65,26 @@ class Release:
             raise CheckFailed(f"helm: {error}") from error
 
 
-def previous_version(folder: Path) -> Path:
-    """The chart as if it were one version older, copied into `folder`: other labels, images and rollouts."""
-    chart = folder / "previous" / CHART.name
-    shutil.copytree(CHART, chart, dirs_exist_ok=True)
-    metadata = yaml.safe_load((chart / "Chart.yaml").read_text())
-    metadata |= {"version": "0.0.1", "appVersion": "0.0.1"}
-    (chart / "Chart.yaml").write_text(yaml.safe_dump(metadata))
+@dataclass(frozen=True)
+class Charts:
+    """The chart, and one that is the same but for its version, with other labels, images and rollouts therefore."""
+
+    current: Path
+    previous: Path
+
+    @classmethod
+    def copy(cls, folder: Path, kubernetes: str) -> Charts:
+        """Copy both into `folder`, for an API server that says it is of version `kubernetes`."""
+        # One that was built without release flags says v0.0.0, which is older than anything the chart supports.
+        dropped = ["kubeVersion"] if kubernetes.startswith("v0.0.0") else []
+        previous = {"version": "0.0.1", "appVersion": "0.0.1"}
+        return cls(_copied(folder / "current", {}, dropped), _copied(folder / "previous", previous, dropped))
+
+
+def _copied(folder: Path, changes: dict[str, str], dropped: list[str]) -> Path:
+    chart = folder / _CHART.name
+    shutil.copytree(_CHART, chart, dirs_exist_ok=True)
+    metadata = yaml.safe_load((chart / "Chart.yaml").read_text()) | changes
+    kept = {key: value for key, value in metadata.items() if key not in dropped}
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(kept))
     return chart

@@ -24,7 +24,6 @@ from localcluster.client import (
 )
 from localcluster.demo.credentials import connection, credentials_of
 from localcluster.demo.helm.platform import HelmPlatform
-from localcluster.demo.helm.release import CHART
 from localcluster.demo.installation import Installation
 from localcluster.demo.observer import NETWORKS, STREAMS, WEBHOOKS, Observer, eventually
 from localcluster.demo.report import CheckFailed
@@ -75,8 +74,10 @@ class HelmDemo:
         return self.demo.observer
 
     async def upgrade(self) -> str:
-        """`helm upgrade` to this version: every watched connection is the same one as before, nothing is missing."""
-        return await self._unnoticed(lambda: self.platform.release.upgrade(CHART, self.platform.values))
+        """`helm upgrade` to this version: publisher and subscriber do not notice."""
+        return await self._unnoticed(
+            lambda: self.platform.release.upgrade(self.platform.charts.current, self.platform.values)
+        )
 
     async def rollback(self) -> str:
         """`helm rollback` to the version before."""
@@ -112,7 +113,7 @@ class HelmDemo:
     async def install_again(self) -> str:
         """`helm install` once more: the same keys, data and credentials."""
         await self.observer.system.close()
-        await self.platform.release.install(CHART, self.platform.values)
+        await self.platform.release.install(self.platform.charts.current, self.platform.values)
         await self.platform.servers_are_ready()
         await self.platform.product_is_ready()
         self.demo.observer = Observer.of(self.platform)
