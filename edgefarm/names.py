@@ -62,6 +62,8 @@ ANNOTATION_STARTED_FOR: Final = f"{PREFIX}started-for"
 ANNOTATION_REPLICAS: Final = f"{PREFIX}replicas"
 #: On the ConfigMap SERVERS_CA: the text of the configuration that was accepted last, which outlives the reconciler.
 ANNOTATION_ACCEPTED: Final = f"{PREFIX}accepted-configuration"
+#: Beside it: names of the servers that the reconciler runs and that were ready under it, joined by commas.
+ANNOTATION_READY_SERVERS: Final = f"{PREFIX}ready-servers"
 #: On a Policy: an RFC 3339 time; a key older than it is rotated (old credentials keep working for the overlap).
 ANNOTATION_ROTATE_KEYS_AT: Final = f"{PREFIX}rotate-keys-at"
 #: On a Policy: an RFC 3339 time; key versions older than it are dropped from the account at once.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Final
 
 from edgefarm import names
 from reconciler.configuration import Configuration
-from reconciler.desired.servers.admission import SECTIONS, Facts, Verdict, judge, recall
+from reconciler.desired.servers.admission import SECTIONS, Facts, Verdict, judge, recall, recall_ready
 from reconciler.informers import Informers
 from reconciler.ports import CONFIGMAP, NETWORK, SECRET, Object
 from reconciler.watch import Source
@@ -44,9 +45,20 @@ class Admission:
 
     def _facts(self) -> Facts:
         accounts = [obj for obj in self._networks.store.list() if (obj.get("status") or {}).get("account")]
+        served = [
+            each.store.get(self._namespace, names.server_tls_secret(server))
+            for server, each in self._certificates.items()
+        ]
         memory = self._memory.store.get(self._namespace, names.SERVERS_CA)
         return Facts(
             remembered=recall(memory, self._namespace),
             traces=frozenset(server for server, each in self._certificates.items() if each.store.list()),
             networks=tuple(obj["metadata"]["name"] for obj in accounts),
+            ready=recall_ready(memory),
+            authorities=next(filter(None, map(_authorities, served)), ""),
         )
+
+
+def _authorities(secret: Object | None) -> str:
+    """The authorities beside a server's certificate (PEM), which are those that its controller tells."""
+    return base64.b64decode(((secret or {}).get("data") or {}).get("ca.crt", "")).decode()

@@ -139,6 +139,10 @@ class ConfigurationSource:
         if not verdict.refusal:
             self.accepted_text = self._wanted_text
         before, self.accepted = self.accepted, verdict.accepted
+        if before is None:
+            # What was in force stays so, as if this process had seen the servers ready.
+            self._were_ready |= verdict.ready
+            self._authorities = self._authorities or verdict.authorities
         if before is not None and self.accepted is not None and before.deployed != self.accepted.deployed:
             # Nothing may begin on servers that are about to be left.
             self.current = None

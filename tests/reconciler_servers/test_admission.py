@@ -12,7 +12,7 @@ from edgefarm import names
 from edgefarm.errors import InvalidResource
 from reconciler.configuration import DATA_KEY, Configuration, parse_configuration
 from reconciler.configuration_source import ConfigurationSource
-from reconciler.desired.servers.admission import Facts, Verdict, judge, recall
+from reconciler.desired.servers.admission import Facts, Verdict, judge, recall, recall_ready
 from reconciler.desired.servers.authority import ca_configmap
 from reconciler.metrics import Metrics
 from reconciler.server_configuration import PodOptions, ServiceOptions
@@ -138,11 +138,17 @@ def test_what_was_in_force_is_known_after_a_restart() -> None:
 
 def test_the_accepted_configuration_is_remembered_in_the_configmap_of_authorities() -> None:
     configuration = parse(INSIDE)
-    written = ca_configmap(configuration, "hub", data(INSIDE)[DATA_KEY], [])
+    memory = {names.ANNOTATION_ACCEPTED: data(INSIDE)[DATA_KEY], names.ANNOTATION_READY_SERVERS: "network-nats"}
+    written = ca_configmap(configuration, "hub", memory, [])
     assert recall(written, "hub") == configuration
-    assert written["data"] == {"ca.crt": ""}
+    assert recall_ready(written) == {names.NATS_SERVER}
+    # A kubelet waits with a pod for a key that is not there; an empty one would start it with nothing to trust.
+    assert written["data"] == {}
+    assert ca_configmap(configuration, "hub", {}, [], "an authority\n")["data"] == {"ca.crt": "an authority\n"}
     assert recall(None, "hub") is None
-    assert recall(ca_configmap(configuration, "hub", "vault: 1", []), "hub") is None
+    assert recall_ready(None) == frozenset()
+    wrong = ca_configmap(configuration, "hub", {names.ANNOTATION_ACCEPTED: "vault: 1"}, [])
+    assert recall(wrong, "hub") is None
 
 
 def test_a_configuration_comes_into_force_when_the_servers_in_it_are_ready() -> None:
@@ -164,6 +170,15 @@ def test_a_configuration_comes_into_force_when_the_servers_in_it_are_ready() -> 
     source.report(names.NATS_SERVER, authorities="", problem="it is away")
     assert source.current == applied[0]
     assert source.summary == "waiting for network-nats: it is away"
+
+
+def test_after_a_restart_a_configuration_whose_servers_were_ready_is_in_force_at_once() -> None:
+    facts = Facts(remembered=parse(INSIDE), networks=("a",), ready=BOTH, authorities="an authority\n")
+    source = ConfigurationSource(
+        Metrics(), log=LOG, namespace="hub", judge=lambda wanted, accepted: judge(wanted, accepted, facts)
+    )
+    source.changed(None, {"data": data(INSIDE)})
+    assert source.current == parse(INSIDE).trusting("an authority\n")
 
 
 def test_nothing_is_accepted_before_the_cluster_was_read() -> None:

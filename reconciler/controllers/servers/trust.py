@@ -8,7 +8,7 @@ from typing import Final
 from edgefarm import names
 from reconciler.context import Context, Key, Mapper, Registration, Result, Watch
 from reconciler.controllers.servers.objects import ensure, owner_references, watch_owner
-from reconciler.desired.servers.authority import ca_configmap
+from reconciler.desired.servers.authority import CA_KEY, ca_configmap
 from reconciler.ports import CONFIGMAP, Object
 
 _FIELDS: Final = f"metadata.name={names.SERVERS_CA}"
@@ -44,10 +44,13 @@ class TrustController:
         if found is None:
             found = await context.kube.get(CONFIGMAP, self._namespace, names.SERVERS_CA)
         # After a restart with a configuration that is refused, the text of the accepted one is only here.
-        remembered = context.servers.accepted_text or _remembered(found)
-        wanted = ca_configmap(
-            context.configuration() or accepted, self._namespace, remembered, owner_references(context)
-        )
+        memory = {names.ANNOTATION_ACCEPTED: context.servers.accepted_text or _remembered(found)}
+        in_force = context.configuration()
+        if in_force is not None:
+            memory[names.ANNOTATION_READY_SERVERS] = ",".join(sorted(in_force.deployed))
+        # Until then nothing may take from pods what they trust: their servers run on while a reconciler starts.
+        known = "" if in_force else _authorities(found)
+        wanted = ca_configmap(in_force or accepted, self._namespace, memory, owner_references(context), known)
         await ensure(context, CONFIGMAP, found, wanted)
         return Result()
 
@@ -60,6 +63,10 @@ def build(context: Context) -> Registration:
 
 def _remembered(found: Object | None) -> str:
     return str(((found or {}).get("metadata", {}).get("annotations") or {}).get(names.ANNOTATION_ACCEPTED, ""))
+
+
+def _authorities(found: Object | None) -> str:
+    return str(((found or {}).get("data") or {}).get(CA_KEY, ""))
 
 
 def _always(key: Key) -> Mapper:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edgefarm import names
@@ -20,20 +20,26 @@ class Facts:
     """What the cluster tells about the configuration that was in force before this process began.
 
     `remembered`: the accepted one, as ConfigMap SERVERS_CA keeps it. `traces`: servers that the reconciler ran, by what
-    they leave behind even where that ConfigMap is gone. `networks`: names of Networks that have an account.
+    they leave behind even where that ConfigMap is gone. `networks`: names of Networks that have an account. `ready`:
+    servers that have been ready before, and `authorities`: by what they are trusted (PEM).
     """
 
     remembered: Configuration | None = None
     traces: frozenset[str] = frozenset()
     networks: tuple[str, ...] = ()
+    ready: frozenset[str] = frozenset()
+    authorities: str = ""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The configuration that is accepted (None: none yet), and why the wanted one is not."""
+    """The configuration that is accepted (None: none yet), and why the wanted one is not. `ready` and `authorities` are
+    those of the facts."""
 
     accepted: Configuration | None
     refusal: str = ""
+    ready: frozenset[str] = frozenset()
+    authorities: str = ""
 
 
 def judge(wanted: Configuration, accepted: Configuration | None, facts: Facts) -> Verdict:
@@ -44,18 +50,29 @@ def judge(wanted: Configuration, accepted: Configuration | None, facts: Facts) -
     before = accepted or facts.remembered
     deployed = facts.traces if before is None else before.deployed
     changed = sorted(wanted.deployed ^ deployed)
+    known = Verdict(wanted, ready=facts.ready, authorities=facts.authorities)
     if not changed or not facts.networks:
-        return Verdict(wanted)
-    return Verdict(before, "; ".join(_sentence(server, server in deployed, facts.networks) for server in changed))
+        return known
+    refusal = "; ".join(_sentence(server, server in deployed, facts.networks) for server in changed)
+    return replace(known, accepted=before, refusal=refusal)
+
+
+def recall_ready(configmap: Mapping[str, Any] | None) -> frozenset[str]:
+    """The servers that were ready under it."""
+    return frozenset(filter(None, _annotations(configmap).get(names.ANNOTATION_READY_SERVERS, "").split(",")))
 
 
 def recall(configmap: Mapping[str, Any] | None, namespace: str) -> Configuration | None:
     """The configuration that ConfigMap SERVERS_CA remembers; None when it does not, or in no form of ours."""
-    text = (((configmap or {}).get("metadata") or {}).get("annotations") or {}).get(names.ANNOTATION_ACCEPTED)
+    text = _annotations(configmap).get(names.ANNOTATION_ACCEPTED)
     try:
         return parse_configuration({DATA_KEY: text}, namespace) if text else None
     except InvalidResource:
         return None
+
+
+def _annotations(configmap: Mapping[str, Any] | None) -> Mapping[str, str]:
+    return ((configmap or {}).get("metadata") or {}).get("annotations") or {}
 
 
 def _sentence(server: str, deployed: bool, networks: Collection[str]) -> str:

@@ -51,10 +51,18 @@ def secret(name: str, namespace: str, data: Mapping[str, str], owners: Sequence[
     }
 
 
-def ca_configmap(configuration: Configuration, namespace: str, remembered: str, owners: Sequence[Object]) -> Object:
-    """ConfigMap SERVERS_CA: by what pods verify the servers (`configuration` as in force), and what was accepted."""
+def ca_configmap(
+    configuration: Configuration, namespace: str, memory: Mapping[str, str], owners: Sequence[Object], known: str = ""
+) -> Object:
+    """ConfigMap SERVERS_CA: by what pods verify the servers (`configuration` as in force), and what the next process
+    has to know (`memory`, as annotations).
+
+    Without authorities it has no CA_KEY: a pod that mounts the key waits for it, and would not for an empty one.
+    `known`: what it says already and goes on saying, where the authorities of our own servers are not known yet.
+    """
     given = (configuration.vault.server.ca_pem, configuration.nats.ca_bundle)
     bundles = dict.fromkeys(bundle.strip() for bundle in given if bundle)
+    text = known or "".join(f"{bundle}\n" for bundle in bundles)
     return {
         "apiVersion": CONFIGMAP.api_version,
         "kind": CONFIGMAP.kind,
@@ -62,8 +70,8 @@ def ca_configmap(configuration: Configuration, namespace: str, remembered: str, 
             "name": names.SERVERS_CA,
             "namespace": namespace,
             "labels": dict(LABELS),
-            **({"annotations": {names.ANNOTATION_ACCEPTED: remembered}} if remembered else {}),
+            **({"annotations": dict(memory)} if memory else {}),
             "ownerReferences": list(owners),
         },
-        "data": {CA_KEY: "".join(f"{bundle}\n" for bundle in bundles)},
+        "data": {CA_KEY: text} if text else {},
     }
