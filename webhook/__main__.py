@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import gc
 import os
 import signal
@@ -20,7 +21,9 @@ import uvloop
 from edgefarm import __version__
 from edgefarm.errors import SettingsError
 from edgefarm.telemetry import configure_logging
+from webhook import mounted
 from webhook.app import ADMISSION_LIMITS, HEALTH_LIMITS, AdmissionApplication, HealthApplication
+from webhook.authorities import Authorities
 from webhook.decision_log import DecisionLog
 from webhook.metrics import Metrics
 from webhook.server import Server
@@ -40,23 +43,30 @@ async def serve(settings: Settings, log: structlog.stdlib.BoundLogger) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    metrics, has_certificate = Metrics(), asyncio.Event()
+    metrics, ready = Metrics(), asyncio.Event()
     certificates = Certificates(settings.certificates, log, metrics.certificate_ends)
     decisions = DecisionLog(sys.stderr.buffer, _PROGRAM, enabled=settings.log_level in ("debug", "info"))
     application = AdmissionApplication(settings.injection, metrics, decisions, log)
     admission = Server(application, ADMISSION_LIMITS, certificates.context)
+
+    def authorities_are(text: str) -> None:
+        application.settings = dataclasses.replace(application.settings, ca_bundle=text)
+
+    authorities = Authorities(settings.ca_file, log, authorities_are)
 
     def why_not_ready() -> str | None:
         if stop.is_set():
             return "shutting down"
         if not certificates.loaded:
             return "waiting for the certificate"
+        if not authorities.loaded:
+            return authorities.problem or "starting"
         return None if admission.started else "starting"
 
     health = Server(HealthApplication(metrics, why_not_ready), HEALTH_LIMITS)
     await health.start(settings.health_host, settings.health_port)
-    follower = asyncio.create_task(certificates.follow(has_certificate))
-    await _first(stop.wait(), has_certificate.wait())
+    follower = asyncio.create_task(mounted.follow((certificates, authorities), ready))
+    await _first(stop.wait(), ready.wait())
     if not stop.is_set():
         # Shared, so that a new replica can start at the address of the one that it follows.
         await admission.start(settings.host, settings.port, shared=True)

@@ -29,7 +29,9 @@ class AdmissionApplication:
     def __init__(
         self, settings: Injection, metrics: Metrics, decisions: DecisionLog, log: structlog.stdlib.BoundLogger
     ) -> None:
-        self._settings, self._metrics, self._decisions, self._log = settings, metrics, decisions, log
+        #: What goes into pods from the next request on: replace it where it changes.
+        self.settings = settings
+        self._metrics, self._decisions, self._log = metrics, decisions, log
 
     def handle(self, request: Request) -> Response:
         """Decide about one AdmissionReview."""
@@ -40,7 +42,7 @@ class AdmissionApplication:
         started = time.perf_counter()
         try:
             admission = review.read(request.body, request.headers.get(b"content-type", b"").decode("latin-1"))
-            answer = review.answer(admission, self._settings)
+            answer = review.answer(admission, self.settings)
         except InvalidReview as error:
             self.refused(error.status, str(error))
             return sentence(error.status, str(error))

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-
 from edgefarm import names
 from edgefarm.env import Environment
 
@@ -24,7 +22,7 @@ VARIABLES: Final = (
     ("EDGEFARM_VAULT_TRANSIT_MOUNT", names.DEFAULT_TRANSIT_MOUNT, "mount of the signing keys"),
     ("EDGEFARM_VAULT_KV_MOUNT", names.DEFAULT_KV_MOUNT, "mount of the access documents"),
     ("EDGEFARM_VAULT_NAMESPACE", "none", "namespace inside Vault Enterprise or OpenBao"),
-    ("EDGEFARM_CA_FILE", "none", "PEM file that pods verify Vault and NATS against; else their system roots"),
+    ("EDGEFARM_CA_FILE", "none", "PEM file, followed, that pods verify Vault and NATS against; else system roots"),
     ("EDGEFARM_AUDIENCE", names.DEFAULT_AUDIENCE, "audience of the pods' tokens for Vault"),
     ("EDGEFARM_SIDECAR_NATIVE", "true", "false: an ordinary container for clusters without native sidecars"),
     ("EDGEFARM_SIDECAR_EXTRA_ENV", "{}", "JSON object with more environment for the sidecar"),
@@ -69,7 +67,10 @@ class Injection:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the webhook listens, and what it injects. `drain_seconds`: see EDGEFARM_WEBHOOK_DRAIN."""
+    """How the webhook listens, and what it injects: with `ca_bundle` from `ca_file`, which may change.
+
+    `drain_seconds`: see EDGEFARM_WEBHOOK_DRAIN.
+    """
 
     host: str
     port: int
@@ -78,6 +79,7 @@ class Settings:
     certificates: Path
     drain_seconds: float
     log_level: str
+    ca_file: Path | None
     injection: Injection
 
     @classmethod
@@ -93,6 +95,7 @@ class Settings:
             certificates=Path(env.text("EDGEFARM_WEBHOOK_CERT_DIR", _DEFAULTS["EDGEFARM_WEBHOOK_CERT_DIR"])),
             drain_seconds=env.duration("EDGEFARM_WEBHOOK_DRAIN", _DEFAULTS["EDGEFARM_WEBHOOK_DRAIN"]).total_seconds(),
             log_level=env.text("EDGEFARM_LOG_LEVEL", "info", choices=_LOG_LEVELS),
+            ca_file=_path(env, "EDGEFARM_CA_FILE"),
             injection=_read_injection(env),
         )
         env.check()
@@ -110,7 +113,6 @@ def _read_injection(env: Environment) -> Injection:
             namespace=env.optional("EDGEFARM_VAULT_NAMESPACE"),
         ),
         nats_url=_url(env, "EDGEFARM_NATS_URL", ("tls://", "nats://", "ws://", "wss://")),
-        ca_bundle=_ca_bundle(env),
         audience=env.text("EDGEFARM_AUDIENCE", names.DEFAULT_AUDIENCE),
         native=env.boolean("EDGEFARM_SIDECAR_NATIVE", True),
         extra_env=_extra_env(env),
@@ -126,21 +128,9 @@ def _url(env: Environment, name: str, schemes: tuple[str, ...]) -> str:
     return value
 
 
-def _ca_bundle(env: Environment) -> str | None:
-    name = "EDGEFARM_CA_FILE"
-    path = env.optional(name)
-    if path is None:
-        return None
-    try:
-        text = Path(path).read_text(encoding="ascii")
-        x509.load_pem_x509_certificates(text.encode())
-    except OSError as error:
-        env.problem(name, f"is {path!r}, which cannot be read: {error.strerror}")
-    except ValueError:
-        env.problem(name, f"is {path!r}, which holds no PEM certificates")
-    else:
-        return text
-    return None
+def _path(env: Environment, name: str) -> Path | None:
+    value = env.optional(name)
+    return Path(value) if value else None
 
 
 def _extra_env(env: Environment) -> dict[str, str]:

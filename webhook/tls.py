@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Callable
 from datetime import datetime
@@ -12,8 +11,7 @@ from typing import Final
 import structlog
 from cryptography import x509
 
-#: Kubelet takes up to a minute to write a changed Secret into a pod; a second more or less does not matter.
-_INTERVAL: Final = 1.0
+from webhook import mounted
 
 
 class Certificates:
@@ -48,7 +46,7 @@ class Certificates:
 
     def refresh(self) -> bool:
         """Load the files if they changed since the last look; whether a new certificate came into use."""
-        stamp = self._stamp()
+        stamp = mounted.stamp(self._certificate, self._key)
         if stamp == self._seen:
             return False
         self._seen = stamp
@@ -66,23 +64,6 @@ class Certificates:
         self._on_load(not_after)
         self._log.info("certificate loaded", not_after=not_after.isoformat())
         return True
-
-    async def follow(self, ready: asyncio.Event) -> None:
-        """Refresh for ever; `ready` is set as soon as there is a certificate."""
-        while True:
-            self.refresh()
-            if self.loaded:
-                ready.set()
-            await asyncio.sleep(_INTERVAL)
-
-    def _stamp(self) -> object:
-        """Identity of the files' contents, or None while one is missing. Follows kubelet's symbolic links."""
-        try:
-            return tuple(
-                (stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in (self._certificate.stat(), self._key.stat())
-            )
-        except OSError:
-            return None
 
     def _use_current(
         self, connection: ssl.SSLObject | ssl.SSLSocket, _server_name: str | None, _context: ssl.SSLContext

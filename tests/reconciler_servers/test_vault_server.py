@@ -109,11 +109,19 @@ async def test_a_lone_openbao_becomes_three_that_are_updated_one_after_the_other
 
 async def test_without_its_seal_key_nothing_is_made_anew(world: World) -> None:
     await world.until_ready()
+    await world.pass_once()
+    trusted = await world.kube.get(CONFIGMAP, world.namespace, names.SERVERS_CA)
+    assert trusted is not None
+    assert "BEGIN CERTIFICATE" in trusted["data"]["ca.crt"]
     key = await world.kube.get(SECRET, world.namespace, names.VAULT_UNSEAL_SECRET)
     await world.kube.delete(SECRET, world.namespace, names.VAULT_UNSEAL_SECRET)
     world.restart()
     await world.until(lambda: "restore it from a backup" in world.source.summary)
     assert await world.kube.get(SECRET, world.namespace, names.VAULT_UNSEAL_SECRET) is None
+    # Nor is anything taken from pods that start meanwhile.
+    trusted_still = await world.kube.get(CONFIGMAP, world.namespace, names.SERVERS_CA)
+    assert trusted_still is not None
+    assert trusted_still["data"] == trusted["data"]
     assert key is not None
     del key["metadata"]["resourceVersion"], key["metadata"]["uid"]
     await world.kube.create(SECRET, key)
