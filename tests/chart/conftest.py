@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from localcluster.demo.helm.release import Charts
 from localcluster.kubernetes import ApiServer, start_api_server
 from tests.apiserver.rest import Rest
 
@@ -26,3 +27,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def rest(server: ApiServer) -> Rest:
     """The administrator's client."""
     return Rest(server.url, server.ca, server.admin_token)
+
+
+@pytest.fixture(scope="module")
+def chart(rest: Rest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The chart, for this API server: Helm refuses one that was built without a version."""
+    version: str = rest.read("/version")["gitVersion"]
+    return Charts.copy(tmp_path_factory.mktemp("charts"), version).current

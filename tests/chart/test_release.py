@@ -15,7 +15,7 @@ from edgefarm import names
 from localcluster.kubernetes import ApiServer
 from reconciler.controllers.webhook_certificate import ca_bundle_patch
 from tests.apiserver.rest import Json, Rest
-from tests.chart.rendering import CHART, NAMESPACE, kinds, objects, values_of
+from tests.chart.rendering import NAMESPACE, kinds, objects, values_of
 
 WEBHOOK = f"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{names.WEBHOOK_CONFIGURATION}"
 STREAMS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/streams.network.edgefarm.io"
@@ -32,7 +32,7 @@ def helm(server: ApiServer) -> Iterator[helm_python.Config]:
         config.uninstall(RELEASE, ignore_not_found=True)
 
 
-def install(helm: helm_python.Config, values: Json | None = None, chart: Path = CHART) -> Json:
+def install(helm: helm_python.Config, chart: Path, values: Json | None = None) -> Json:
     release: Json = helm.install(chart, RELEASE, values or {}, namespace=NAMESPACE, create_namespace=True)
     return release
 
@@ -48,9 +48,9 @@ def columns(rest: Rest) -> list[str]:
     return [column["name"] for column in version["additionalPrinterColumns"]]
 
 
-def older_chart(folder: Path) -> Path:
+def older_chart(chart: Path, folder: Path) -> Path:
     """The chart as an earlier version might have been: with one column less, and one role less."""
-    shutil.copytree(CHART, folder)
+    shutil.copytree(chart, folder)
     definition = folder / "files" / "crds" / "network.edgefarm.io_streams.yaml"
     content = yaml.safe_load(definition.read_text())
     content["spec"]["versions"][0]["additionalPrinterColumns"].pop()
@@ -60,17 +60,17 @@ def older_chart(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("values", ["external", "mesh"])
-def test_an_api_server_takes_what_is_rendered(rest: Rest, helm: helm_python.Config, values: str) -> None:
-    release = install(helm, values_of(values))
+def test_an_api_server_takes_what_is_rendered(rest: Rest, helm: helm_python.Config, chart: Path, values: str) -> None:
+    release = install(helm, chart, values_of(values))
     installed = [obj for obj in yaml.safe_load_all(release["manifest"]) if obj]
     assert kinds(objects(values_of(values))) <= kinds(installed)
     assert rest.read(CONFIGURATION)["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
 
 
-def test_an_upgrade_leaves_what_the_reconciler_wrote(rest: Rest, helm: helm_python.Config) -> None:
-    install(helm)
+def test_an_upgrade_leaves_what_the_reconciler_wrote(rest: Rest, helm: helm_python.Config, chart: Path) -> None:
+    install(helm, chart)
     write_ca_bundle(rest, b"authority")
-    helm.upgrade(CHART, RELEASE, {"webhook": {"failurePolicy": "Ignore"}, "resync": "5m"}, namespace=NAMESPACE)
+    helm.upgrade(chart, RELEASE, {"webhook": {"failurePolicy": "Ignore"}, "resync": "5m"}, namespace=NAMESPACE)
     (entry,) = rest.read(WEBHOOK)["webhooks"]
     assert entry["failurePolicy"] == "Ignore"
     assert base64.b64decode(entry["clientConfig"]["caBundle"]) == b"authority"
@@ -78,13 +78,13 @@ def test_an_upgrade_leaves_what_the_reconciler_wrote(rest: Rest, helm: helm_pyth
 
 
 def test_definitions_are_upgraded_and_rolled_back_with_the_release(
-    rest: Rest, helm: helm_python.Config, work: Path
+    rest: Rest, helm: helm_python.Config, chart: Path, work: Path
 ) -> None:
-    install(helm, chart=older_chart(work / "older"))
+    install(helm, older_chart(chart, work / "older"))
     network = {"metadata": {"name": "plant"}, "spec": {"namespaces": ["team-a"]}}
     rest.create(NETWORKS, {"apiVersion": names.API_VERSION, "kind": "Network", **network})
     before = columns(rest)
-    helm.upgrade(CHART, RELEASE, namespace=NAMESPACE)
+    helm.upgrade(chart, RELEASE, namespace=NAMESPACE)
     assert columns(rest) == [*before, "Age"]
     helm.rollback(RELEASE, version=1)
     assert columns(rest) == before
@@ -92,8 +92,10 @@ def test_definitions_are_upgraded_and_rolled_back_with_the_release(
     rest.delete(f"{NETWORKS}/plant")
 
 
-def test_uninstalling_leaves_objects_but_no_webhook_and_no_rights(rest: Rest, helm: helm_python.Config) -> None:
-    install(helm)
+def test_uninstalling_leaves_objects_but_no_webhook_and_no_rights(
+    rest: Rest, helm: helm_python.Config, chart: Path
+) -> None:
+    install(helm, chart)
     network = {"metadata": {"name": "kept"}, "spec": {"namespaces": ["team-a"]}}
     rest.create(NETWORKS, {"apiVersion": names.API_VERSION, "kind": "Network", **network})
     helm.uninstall(RELEASE)
@@ -102,15 +104,17 @@ def test_uninstalling_leaves_objects_but_no_webhook_and_no_rights(rest: Rest, he
     assert rest.get(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/network-controller").status == 404
     assert rest.read(f"{NETWORKS}/kept")["spec"]["namespaces"] == ["team-a"]
 
-    install(helm)  # finds all of it again
+    install(helm, chart)  # finds all of it again
     assert rest.get(WEBHOOK).status == 200
     assert rest.read(f"{NETWORKS}/kept")["spec"]["namespaces"] == ["team-a"]
     rest.delete(f"{NETWORKS}/kept")
 
 
-def test_a_wrong_value_stops_an_upgrade_before_anything_is_changed(rest: Rest, helm: helm_python.Config) -> None:
-    install(helm)
+def test_a_wrong_value_stops_an_upgrade_before_anything_is_changed(
+    rest: Rest, helm: helm_python.Config, chart: Path
+) -> None:
+    install(helm, chart)
     before = rest.read(CONFIGURATION)["metadata"]["resourceVersion"]
     with pytest.raises(helm_python.HelmError, match="additional properties 'failurepolicy' not allowed"):
-        helm.upgrade(CHART, RELEASE, {"webhook": {"failurepolicy": "Ignore"}}, namespace=NAMESPACE)
+        helm.upgrade(chart, RELEASE, {"webhook": {"failurepolicy": "Ignore"}}, namespace=NAMESPACE)
     assert rest.read(CONFIGURATION)["metadata"]["resourceVersion"] == before
