@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address
 from typing import Final
@@ -76,7 +76,9 @@ class VaultServerController:
             return Result()
         certificate: Certificate | None = None
         try:
-            spec = self._within_what_can_change(spec)
+            spec, refusal = desired.within_what_can_change(spec, self._objects.found(STATEFUL_SET))
+            if refusal:
+                self._warn(REASON_REFUSED, refusal)
             certificate, digest = await self._ensure_objects(configuration, spec)
             settings = configuration.trusting(certificate.authorities).vault.server
             await self._await_replica(digest)
@@ -91,19 +93,6 @@ class VaultServerController:
         return Result(max(min(again, certificate.look_again) - self._context.clock(), _SOONEST))
 
     # -- objects -----------------------------------------------------------------------------------------------------
-
-    def _within_what_can_change(self, spec: ServerSpec) -> ServerSpec:
-        """What can be done of what is wanted; an Event says what cannot."""
-        found = self._objects.found(STATEFUL_SET)
-        running = int(found["spec"].get("replicas") or 0) if found else 0
-        if running <= spec.deployment.replicas:
-            return spec
-        self._warn(
-            REASON_REFUSED,
-            f"vault.replicas stays {running}: OpenBao would lose its majority with {spec.deployment.replicas}; write "
-            f"{running}, or restore a backup into a new installation",
-        )
-        return replace(spec, deployment=replace(spec.deployment, replicas=running))
 
     async def _ensure_objects(self, configuration: Configuration, spec: ServerSpec) -> tuple[Certificate, str]:
         """The certificate, and the digest of the template that pods shall follow."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edgefarm import names
@@ -63,6 +63,28 @@ def server_spec(configuration: Configuration, namespace: str, owners: Sequence[O
     return ServerSpec(names.VAULT_SERVER, namespace, deployment, PORTS, tuple(owners))
 
 
+def within_what_can_change(spec: ServerSpec, found: Object | None) -> tuple[ServerSpec, str]:
+    """What can be done of what is wanted, and why the rest cannot (empty: all can). `found` is the StatefulSet."""
+    if found is None:
+        return spec, ""
+    refusals = []
+    running, wanted = int(found["spec"].get("replicas") or 0), spec.deployment.replicas
+    if running > wanted:
+        spec = replace(spec, deployment=replace(spec.deployment, replicas=running))
+        refusals.append(
+            f"vault.replicas stays {running}: OpenBao would lose its majority with {wanted}; write {running}, or "
+            "restore a backup into a new installation"
+        )
+    (claim,) = found["spec"]["volumeClaimTemplates"]
+    size = claim["spec"]["resources"]["requests"]["storage"]
+    if parse_quantity(size) != parse_quantity(_volume_size(spec)):
+        refusals.append(
+            f"vault.storage.size and vault.auditStorage are {_volume_size(spec)} together, but volumes stay {size}, as "
+            "they were made: write what adds up to that, or restore a backup into a new installation"
+        )
+    return spec, "; ".join(refusals)
+
+
 def config_map(spec: ServerSpec, self_init: SelfInit | None) -> Object:
     """The ConfigMap with the configuration of every replica; `self_init` until OpenBao has been initialised."""
     audit = bool(spec.deployment.extra_storage)
@@ -85,7 +107,7 @@ def stateful_set(spec: ServerSpec) -> Object:
         # Whether it has been initialised is nothing that a running replica must be told.
         fingerprint="\n".join(text for _, text in sorted(settled.items())),
         grace_seconds=_GRACE_SECONDS,
-        storage_size=_sum(spec.deployment.storage_size, spec.deployment.extra_storage),
+        storage_size=_volume_size(spec),
         service_account=names.VAULT_SERVER,
         on_delete=True,
     )
@@ -215,9 +237,10 @@ def _name(pod: Mapping[str, Any]) -> str:
     return str(pod["metadata"]["name"])
 
 
-def _sum(*quantities: str) -> str:
-    """The sum in a form that the API server leaves as it is."""
-    total = sum(parse_quantity(quantity) for quantity in quantities if quantity)
+def _volume_size(spec: ServerSpec) -> str:
+    """Data and audit log, in a form that the API server leaves as it is."""
+    sizes = (spec.deployment.storage_size, spec.deployment.extra_storage)
+    total = sum(parse_quantity(size) for size in sizes if size)
     for unit, size in (("Gi", 2**30), ("Mi", 2**20)):
         if total % size == 0:
             return f"{total // size}{unit}"
