@@ -1,115 +1,97 @@
-"""Rights and network policies follow the values, and name what the programs name."""
+"""The chart's roles give what its programs use, and nothing else: held against the audit log of an installation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from edgefarm import names
-from reconciler import ports
-from reconciler.desired.servers import nats as nats_server
-from reconciler.desired.servers import vault as vault_server
-from reconciler.desired.servers.workload import Port
-from reconciler.ports import Kind
-from tests.chart.rendering import NAMES, NAMESPACE, Json, objects, one, pods, values_of
+from localcluster.demo.helm.platform import HelmOptions, HelmPlatform, missing
+from tests.chart.life import EVERYTHING, Life
+from tests.chart.rendering import NAMES, objects, values_of
+from tests.chart.rights import Right, Use, implied, rights_in, unused, uses_in
+from tests.reconciler.nack_schema import nack_definitions
 
-Right = tuple[str, str, str]
-SERVERS = {names.VAULT_SERVER, names.NATS_SERVER}
+pytestmark = pytest.mark.timeout(240)
+
+NAMESPACE = names.CONTROLLER_NAMESPACE
+CONTROLLER, VAULT = "network-controller", "network-vault"
+
+#: Rights that this life has no use for, each with what uses it. One that was used must leave this list.
+NOT_TRIED = {
+    Right(True, "events.k8s.io", "events", "", "patch"): "a repeated Event is written again after half an hour",
+    Right(False, "jetstream.nats.io", "accounts", "", "patch"): "the hub's addresses change while NACK is used",
+    **{
+        Right(False, "", "pods", f"{names.VAULT_SERVER}-{number}", "delete"): "as network-vault-0, with three replicas"
+        for number in (1, 2)
+    },
+}
+#: Rights that are used when something happens before a watch has shown it: in some lives only.
+BY_CHANCE = {
+    Right(False, "", "pods", "", "get"): "two pods speak for one EdgeDevice at the same time",
+    Right(True, names.GROUP, "streams", "", "get"): "a stream's owner is unknown: asked before its data is deleted",
+    Right(False, "jetstream.nats.io", "streams", "", "get"): "a stream for NACK is there already",
+}
+#: What may be refused while the driver is `native`: the reconciler looks for NACK's kinds, and goes on without them.
+LOOKED_FOR = {("list", "jetstream.nats.io", "accounts"), ("list", "jetstream.nats.io", "streams")}
 
 
-def rights(found: list[Json]) -> set[Right]:
-    """(group, resource, verb) of the reconciler, wherever it has them."""
-    rules = [rule for kind in ("ClusterRole", "Role") for rule in one(found, kind, "network-controller")["rules"]]
-    return {
-        (group, resource, verb)
-        for rule in rules
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
+@dataclass(frozen=True)
+class Lived:
+    """What was given and what was done."""
+
+    rights: set[Right]
+    uses: list[Use]
+
+    def of(self, account: str) -> list[Use]:
+        return [use for use in self.uses if use.account == account]
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
+    """An installation that has done everything."""
+    if why := missing():
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("rights")
+    log = folder / "audit.log"
+    asyncio.run(_live(folder / "installation", log))
+    return Lived(rights_in(objects(EVERYTHING)), list(uses_in(log, NAMESPACE)))
+
+
+async def _live(folder: Path, log: Path) -> None:
+    options = HelmOptions(daprd=Path("/bin/true"), nodes=1, audit_log=log, values=EVERYTHING)
+    async with HelmPlatform(folder, options) as platform:
+        await platform.start_cluster()
+        await platform.kube.apply(nack_definitions())
+        await platform.install_previous()
+        await platform.servers_are_ready()
+        await platform.product_is_ready()
+        await Life(platform).live()
+
+
+def test_every_right_of_the_reconciler_is_used(lived: Lived) -> None:
+    left = unused(lived.rights, [use for use in lived.of(CONTROLLER) if use.allowed], NAMESPACE)
+    assert sorted(map(str, left - NOT_TRIED.keys() - BY_CHANCE.keys())) == []
+    assert sorted(map(str, NOT_TRIED.keys() - left)) == [], "these are used or not given: take them off the list"
+    assert sorted(map(str, BY_CHANCE.keys() - lived.rights)) == [], "these are not given: take them off the list"
+
+
+def test_nothing_that_a_program_does_is_refused(lived: Lived) -> None:
+    refused = [use for use in lived.uses if not use.allowed]
+    assert sorted({str(use) for use in refused if (use.verb, use.group, use.resource) not in LOOKED_FOR}) == []
+
+
+def test_only_reconciler_and_openbao_use_the_api(lived: Lived) -> None:
+    assert {use.account for use in lived.uses} == {CONTROLLER, VAULT}
+    assert {(use.verb, use.group, use.resource) for use in lived.of(VAULT)} == {
+        ("create", "authentication.k8s.io", "tokenreviews")
     }
 
 
-def of(kind: Kind, *verbs: str) -> set[Right]:
-    return {(kind.group, kind.plural, verb) for verb in verbs}
-
-
-def kinds_of_ports() -> Iterator[Kind]:
-    yield from (value for value in vars(ports).values() if isinstance(value, Kind))
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_every_kind_that_is_always_followed_may_be_listed_and_watched(name: str) -> None:
-    granted = rights(objects(values_of(name)))
-    unfollowed = {ports.TOKEN_REVIEW, ports.EVENT, ports.LEASE}
-    for kind in set(kinds_of_ports()) - unfollowed:
-        assert kind.optional or of(kind, "list", "watch") <= granted, kind
-
-
-@pytest.mark.parametrize(
-    ("values", "granted"),
-    [
-        ({"mesh": {"enabled": True}}, of(ports.TOKEN_REVIEW, "create") | of(ports.SERVICE_CIDR, "list", "watch")),
-        ({"mesh": {"enabled": True}}, of(ports.EDGE_DEVICE, "create") | of(ports.POD, "get")),
-        ({"streams": {"driver": "nack"}}, of(ports.NACK_STREAM, "create") | of(ports.NACK_ACCOUNT, "patch")),
-        ({"webhook": {"certManager": {"enabled": False}}}, of(ports.MUTATING_WEBHOOK, "patch")),
-        ({"nats": {"deploy": True}}, of(ports.STATEFUL_SET, "create") | of(ports.POD_DISRUPTION_BUDGET, "patch")),
-        ({"vault": {"deploy": True}}, of(ports.STATEFUL_SET, "create") | of(ports.POD, "delete")),
-    ],
-)
-def test_rights_come_with_what_needs_them(values: Json, granted: set[Right]) -> None:
-    without = values_of("external") | {"webhook": {"certManager": {"enabled": True}}}
-    given = {**without, **{key: {**without.get(key, {}), **value} for key, value in values.items()}}
-    for server in ("vault", "nats"):
-        if given[server]["deploy"]:
-            given[server] = {"deploy": True}
-    assert granted <= rights(objects(given))
-    assert not granted & rights(objects(without))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_rights_to_single_objects_name_ours(name: str) -> None:
-    known = {names.SERVERS_CA, names.ELECTION_LEASE, names.WEBHOOK_CONFIGURATION, *SERVERS}
-    known |= {names.server_replica(names.VAULT_SERVER, ordinal) for ordinal in range(3)}
-    found = objects(values_of(name))
-    for kind in ("ClusterRole", "Role"):
-        for rule in one(found, kind, "network-controller")["rules"]:
-            assert set(rule.get("resourceNames", ())) <= known
-            assert not rule.get("resourceNames") or "create" not in rule["verbs"]
-
-
-def test_openbao_may_ask_for_token_reviews_only_where_it_is_run() -> None:
-    binding = one(objects(), "ClusterRoleBinding", names.VAULT_SERVER)
-    assert binding["roleRef"]["name"] == "system:auth-delegator"
-    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": names.VAULT_SERVER, "namespace": NAMESPACE}]
-    external = {obj["metadata"]["name"] for obj in objects(values_of("external"))}
-    assert names.VAULT_SERVER not in external
-
-
-def test_every_component_in_the_pod_network_has_a_policy() -> None:
-    found = objects({"networkPolicies": {"enabled": True}})
-    policies = [obj for obj in found if obj["kind"] == "NetworkPolicy"]
-    selected = [obj["spec"]["podSelector"]["matchLabels"] for obj in policies]
-    for pod in pods(found).values():
-        assert any(labels.items() <= pod["metadata"]["labels"].items() for labels in selected)
-    assert [labels[names.LABEL_SERVER] for labels in selected if names.LABEL_SERVER in labels] == sorted(SERVERS)
-    assert all(obj["spec"]["policyTypes"] == ["Ingress", "Egress"] for obj in policies)
-
-
-@pytest.mark.parametrize(
-    ("server", "ports_of"), [(names.VAULT_SERVER, vault_server.PORTS), (names.NATS_SERVER, nats_server.PORTS)]
-)
-def test_policies_of_servers_open_the_ports_that_they_have(server: str, ports_of: tuple[Port, ...]) -> None:
-    ingress = one(objects({"networkPolicies": {"enabled": True}}), "NetworkPolicy", server)["spec"]["ingress"]
-    opened = {port["port"] for rule in ingress for port in rule["ports"]}
-    assert opened == {port.number for port in ports_of}
-
-
-def test_the_reconciler_may_reach_servers_of_others_by_their_ports() -> None:
-    policy = one(objects(values_of("everything")), "NetworkPolicy", "network-controller")
-    anywhere = [{port["port"] for port in rule["ports"]} for rule in policy["spec"]["egress"] if "to" not in rule]
-    assert anywhere == [{53}, {443, 6443}, {443, 4223}]
-
-
-def test_the_webhook_may_reach_nobody() -> None:
-    assert one(objects(values_of("everything")), "NetworkPolicy", "network-webhook")["spec"]["egress"] == []
+def test_no_right_is_given_twice(name: str) -> None:
+    rights = rights_in(objects(values_of(name)))
+    assert sorted(map(str, implied(rights))) == []
