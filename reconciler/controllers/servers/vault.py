@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from edgefarm import names
-from edgefarm.errors import EdgefarmError
+from edgefarm.errors import Conflict, EdgefarmError
 from edgefarm.vault import VaultSettings
 from reconciler.configuration import Configuration
 from reconciler.context import Context, Key, Registration, Result
@@ -84,6 +84,8 @@ class VaultServerController:
             await self._await_replica(digest)
             again = await self._ensure_set_up(configuration, settings, spec)
             await self._update(spec, digest, settings)
+        except Conflict:
+            raise  # says nothing about OpenBao
         except (_Waiting, EdgefarmError) as error:
             self._report(certificate, str(error))
             if isinstance(error, EdgefarmError):
