@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from typing import Any
 
 import nats.errors
@@ -14,11 +13,10 @@ from nats.js.errors import APIError, NoStreamResponseError
 from edgefarm import names
 from edgefarm.nats.serverconfig import CLIENT_PORT, LEAF_PORT
 from reconciler.ports import CONFIGMAP, POD_DISRUPTION_BUDGET, SECRET, SERVICE, STATEFUL_SET, Object
-from tests.natskit import Connection
+from tests.natskit import Connection, LocalAccount
 from tests.reconciler_servers_nats.installation import Installation
 
 _SMALL: Any = {"storage": {"size": "128Mi"}}
-_RECONNECTING: Any = {"allow_reconnect": True, "max_reconnect_attempts": -1, "reconnect_time_wait": 0.1}
 
 
 def _uids(pods: dict[str, Object]) -> dict[str, str]:
@@ -83,45 +81,64 @@ async def test_a_lost_certificate_is_replaced_without_a_restart(installation: In
 
 
 class _Publisher:
-    """Publishes numbers to a stream for as long as it is told to, and remembers which were acknowledged."""
+    """Publishes numbers to a stream until it is stopped, over a new connection whenever one is lost, and remembers
+    which were acknowledged.
 
-    def __init__(self, connection: Connection) -> None:
-        self._jetstream = connection.client.jetstream(timeout=1)
-        self.acknowledged: list[int] = []
+    nats-py is not left to reconnect by itself: when a TLS handshake fails on the way, it may wait for ever.
+    """
+
+    def __init__(self, installation: Installation, account: LocalAccount) -> None:
+        self._installation = installation
+        self._account = account
         self._next = 0
+        self.acknowledged: list[int] = []
+        self.stopped = False
 
     async def run(self) -> None:
-        while True:
+        while not self.stopped:
+            with contextlib.suppress(nats.errors.Error, APIError, NoStreamResponseError, OSError, TimeoutError):
+                async with asyncio.timeout(5):
+                    connection = await self._installation.connect(self._account)
+                try:
+                    await self._publish(connection)
+                finally:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(1):
+                            await connection.client.close()
+
+    async def _publish(self, connection: Connection) -> None:
+        jetstream = connection.client.jetstream(timeout=1)
+        while not self.stopped:
             self._next += 1
-            with contextlib.suppress(nats.errors.Error, NoStreamResponseError, APIError, ssl.SSLError):
-                await self._jetstream.publish("numbers.all", str(self._next).encode())
-                self.acknowledged.append(self._next)
-            await asyncio.sleep(0.01)
+            await jetstream.publish("numbers.all", str(self._next).encode())
+            self.acknowledged.append(self._next)
+            await asyncio.sleep(0.03)
 
 
 async def test_servers_that_cannot_reload_restart_one_by_one_and_lose_nothing(installation: Installation) -> None:
     installation.accept(replicas=3, memoryStorage="128Mi", **_SMALL)
     pods, before = await installation.ready(3), await installation.loaded()
     account = await installation.account()
-    async with await installation.connect(account, **_RECONNECTING) as client:
+    async with await installation.connect(account) as client:
+        await client.client.jetstream().add_stream(name="numbers", subjects=["numbers.>"], num_replicas=3)
+    publisher = _Publisher(installation, account)
+    publishing = asyncio.create_task(publisher.run())
+    fewest = 3
+    installation.accept(replicas=3, memoryStorage="64Mi", **_SMALL)
+
+    async def replaced() -> bool:
+        nonlocal fewest
+        now = await installation.pods()
+        fewest = min(fewest, len(now))
+        return len(now) == 3 and not set(_uids(now).values()) & set(_uids(pods).values())
+
+    await installation.until(replaced, "all pods are new ones", within=60)
+    seen = len(publisher.acknowledged)
+    await installation.until(lambda: _more(publisher, seen), "messages are accepted afterwards")
+    publisher.stopped = True
+    await publishing
+    async with await installation.connect(account) as client:
         jetstream = client.client.jetstream()
-        await jetstream.add_stream(name="numbers", subjects=["numbers.>"], num_replicas=3)
-        publisher = _Publisher(client)
-        publishing = asyncio.create_task(publisher.run())
-        fewest = 3
-        installation.accept(replicas=3, memoryStorage="64Mi", **_SMALL)
-
-        async def replaced() -> bool:
-            nonlocal fewest
-            now = await installation.pods()
-            fewest = min(fewest, len(now))
-            return len(now) == 3 and not set(_uids(now).values()) & set(_uids(pods).values())
-
-        await installation.until(replaced, "all pods are new ones", within=60)
-        seen = len(publisher.acknowledged)
-        await installation.until(lambda: _more(publisher, seen), "messages are accepted afterwards")
-        publishing.cancel()
-        await asyncio.gather(publishing, return_exceptions=True)
         info = await jetstream.stream_info("numbers")
         stored = [await jetstream.get_msg("numbers", seq) for seq in range(1, info.state.last_seq + 1)]
     assert set(publisher.acknowledged) <= {int(message.data or b"0") for message in stored}
