@@ -24,6 +24,7 @@ CONTROLLER, VAULT = "network-controller", "network-vault"
 NOT_TRIED = {
     Right(True, "events.k8s.io", "events", "", "patch"): "a repeated Event is written again after half an hour",
     Right(False, "jetstream.nats.io", "accounts", "", "patch"): "the hub's addresses change while NACK is used",
+    Right(False, "", "pods", f"{names.NATS_SERVER}-0", "delete"): "one server of NATS becomes three",
     **{
         Right(False, "", "pods", f"{names.VAULT_SERVER}-{number}", "delete"): "as network-vault-0, with three replicas"
         for number in (1, 2)

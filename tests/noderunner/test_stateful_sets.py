@@ -89,7 +89,7 @@ async def test_a_deleted_claim_waits_for_its_pod_and_takes_its_data_along(
     await kube.delete(PERSISTENT_VOLUME_CLAIMS, "data-db-0", namespace)
     waiting = await kube.get(PERSISTENT_VOLUME_CLAIMS, "data-db-0", namespace)
     assert waiting["metadata"]["finalizers"] == [PROTECTION]
-    assert (folder / "starts").exists()
+    await eventually(lambda: (folder / "starts").exists(), "the pod has written, with its claim being deleted")
     await kube.delete(PODS, "db-0", namespace)
     await pod_with(kube, namespace, "db-0", other_than(first))
     await eventually(lambda: not folder.exists(), "the data is gone")

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from edgefarm.api.crd import definitions
 from localcluster.stack import Authority, OpenBao
 from reconciler.adapters.kube import KubeClient
 from reconciler.settings import KubernetesSettings
 from tests.conftest import running_openbao
-from tests.reconciler.world import World, make_namespace
+from tests.reconciler.world import World, install_definitions
 from tests.reconciler_agents.kit import Cluster, Office, running_office
 
 _numbers = itertools.count(1)
@@ -30,15 +31,23 @@ def openbao(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> I
 def world(tmp_path_factory: pytest.TempPathFactory, authority: Authority, openbao: OpenBao) -> Iterator[World]:
     """The outside systems."""
     started = World.start(tmp_path_factory.mktemp("world"), authority, openbao)
+    asyncio.run(_install(started))
     yield started
     started.stop()
+
+
+async def _install(world: World) -> None:
+    kube = await KubeClient.connect(KubernetesSettings(None, "", 0, world.api.kubeconfig))
+    try:
+        await install_definitions(kube, list(definitions().values()))
+    finally:
+        await kube.close()
 
 
 @pytest.fixture
 async def cluster(world: World) -> AsyncIterator[Cluster]:
     """Nodes, pods and tokens; the names of nodes are this test's own."""
     kube = await KubeClient.connect(KubernetesSettings(None, "", 0, world.api.kubeconfig))
-    await make_namespace(kube, "network")
     try:
         yield Cluster(world, kube, f"t{next(_numbers)}")
     finally:
