@@ -77,6 +77,12 @@ def _files(wanted: Wanted) -> str | None:
 def _load(files: str, context: str | None, configuration: Configuration) -> str:
     """Fill in the configuration; the context's namespace."""
     merged = KubeConfigMerger(files)
+    if context is not None:
+        known = [entry["name"] for entry in merged.config.value.get("contexts") or ()]
+        if context not in known:
+            raise KubernetesUnavailable(
+                f"--context: {files} has no context {context!r}, but {', '.join(known) or 'none'}"
+            )
     loader = KubeConfigLoader(merged.config, active_context=context, config_base_path=None)
     with _logged_errors() as problems:
         loader.load_and_set(configuration)

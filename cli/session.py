@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -77,7 +78,9 @@ class RootGroup(TyperGroup):
 
 
 def status_of(error: EdgefarmError) -> int:
-    """The exit status that an error means."""
+    """The exit status that an error means; what was asked about and does not exist is wrong itself."""
+    if isinstance(error, Refused) and error.status == HTTPStatus.NOT_FOUND:
+        return UNHEALTHY
     if isinstance(error, Unavailable | Refused):
         return UNREACHABLE
     return MISUSED if isinstance(error, SettingsError | InvalidName | InvalidResource) else UNHEALTHY

@@ -33,6 +33,10 @@ def open_vault(environ: Mapping[str, str], home: Path, mounts: Mounts) -> Vault:
     address = _variable(environ, "ADDR")
     if address is None:
         raise SettingsError(["VAULT_ADDR (or BAO_ADDR) is not set: export the address of Vault or OpenBao"])
+    if not address.startswith(("https://", "http://")):
+        raise SettingsError(
+            [f"VAULT_ADDR (or BAO_ADDR) is {address!r}: write a URL such as https://vault.example:8200"]
+        )
     token = _variable(environ, "TOKEN") or _stored_token(home)
     if token is None:
         raise SettingsError(

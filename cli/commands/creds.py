@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,7 +14,7 @@ import typer
 from cli.commands.options import NetworkArgument, PolicyOption, TransitMountOption
 from cli.session import CONTEXT_SETTINGS, Session, examples, with_session
 from edgefarm import names
-from edgefarm.errors import KubernetesRefused
+from edgefarm.errors import InvalidCredential, KubernetesRefused
 from edgefarm.units import parse_duration
 from reconciler.ports import NETWORK
 
@@ -46,6 +47,21 @@ def _lifetime(text: str) -> timedelta:
     return lifetime
 
 
+def _account_key(text: str) -> str:
+    from edgefarm.nats import nkeys
+
+    try:
+        prefix, _ = nkeys.decode_public(text)
+    except InvalidCredential:
+        prefix = None
+    if prefix is not nkeys.Prefix.ACCOUNT:
+        raise typer.BadParameter(
+            f"{text!r} is no account's public key: write the one of the Network's status.account, "
+            "which begins with A and has 56 characters"
+        )
+    return text
+
+
 @with_session
 def creds(
     session: Session,
@@ -63,7 +79,12 @@ def creds(
     ] = None,
     account: Annotated[
         str | None,
-        typer.Option("--account", metavar="KEY", help="The network's account. Default: asked of the cluster."),
+        typer.Option(
+            "--account",
+            metavar="KEY",
+            parser=_account_key,
+            help="The network's account. Default: asked of the cluster.",
+        ),
     ] = None,
     transit_mount: TransitMountOption = names.DEFAULT_TRANSIT_MOUNT,
 ) -> None:
@@ -105,11 +126,13 @@ def _account(session: Session, network: str) -> str:
     obj = session.kube.get(NETWORK, session.controller_namespace, network)
     if obj is None:
         raise KubernetesRefused(
-            f"there is no network {network!r} in namespace {session.controller_namespace!r}: see `edgefarm status`"
+            f"there is no network {network!r} in namespace {session.controller_namespace!r}: see `edgefarm status`",
+            HTTPStatus.NOT_FOUND,
         )
     account = (obj.get("status") or {}).get("account")
     if not account:
         raise KubernetesRefused(
-            f"network {network!r} has no account yet: `edgefarm status {network}` says what it waits for"
+            f"network {network!r} has no account yet: `edgefarm status {network}` says what it waits for",
+            HTTPStatus.NOT_FOUND,
         )
     return str(account)

@@ -9,7 +9,7 @@ import typer
 
 from cli.session import CONTEXT_SETTINGS, UNHEALTHY, UNREACHABLE, Session, examples, with_session
 from edgefarm.errors import KubernetesRefused
-from reconciler.ports import EDGE_DEVICE, POLICY, STREAM, Kind, Object
+from reconciler.ports import EDGE_DEVICE, NETWORK, POLICY, STREAM, Kind, Object
 
 if TYPE_CHECKING:
     from cli.overview import Section
@@ -73,7 +73,9 @@ def _section(session: Session, kind: Kind, network: str | None, *, everywhere: b
 def _objects(session: Session, kind: Kind, *, everywhere: bool) -> tuple[list[Object], str]:
     """The objects, and which they are where they are not all."""
     if kind not in _OF_TENANTS:
-        return session.kube.list(kind, session.controller_namespace), ""
+        found = session.kube.list(kind, session.controller_namespace)
+        elsewhere = f"of namespace {session.controller_namespace}: --controller-namespace names another"
+        return found, elsewhere if kind is NETWORK and not found else ""
     if session.chosen_namespace is not None and not everywhere:
         return session.kube.list(kind, session.chosen_namespace), f"of namespace {session.chosen_namespace}"
     try:

@@ -42,7 +42,9 @@ def trace(session: Session, pod: Annotated[str, typer.Argument(metavar="POD", he
     kube, namespace = session.kube, session.namespace
     obj = kube.get(POD, namespace, pod)
     if obj is None:
-        raise KubernetesRefused(f"there is no pod {pod!r} in namespace {namespace!r}: write its namespace with -n")
+        raise KubernetesRefused(
+            f"there is no pod {pod!r} in namespace {namespace!r}: write its namespace with -n", HTTPStatus.NOT_FOUND
+        )
     label = (obj["metadata"].get("labels") or {}).get(names.LABEL_NETWORK)
     networks = kube.list(NETWORK, session.controller_namespace)
     unseen: list[str] = []

@@ -160,6 +160,7 @@ def test_openbaos_variables_count_too_and_two_that_differ_are_refused(get: Run, 
     ("changes", "problem"),
     [
         ({"VAULT_ADDR": ""}, "VAULT_ADDR (or BAO_ADDR) is not set"),
+        ({"VAULT_ADDR": "vault.example"}, "is 'vault.example': write a URL such as https://vault.example:8200"),
         ({"VAULT_TOKEN": ""}, "there is no Vault login"),
         ({"VAULT_CACERT": "/nowhere/ca.crt"}, "VAULT_CACERT (or BAO_CACERT) is '/nowhere/ca.crt'"),
     ],
@@ -181,6 +182,13 @@ def test_a_lifetime_beyond_the_bounds_is_refused(get: Run, ttl: str) -> None:
     ended = get("--ttl", ttl, "--account", "A" * 56)
     assert ended.status == 2
     assert "--ttl" in ended.err
+
+
+@pytest.mark.parametrize("account", ["banana", nkeys.generate_user().public])
+def test_an_account_that_is_none_is_refused(get: Run, account: str) -> None:
+    ended = get("--account", account)
+    assert ended.status == 2
+    assert f"'--account': '{account}' is no account's public key: write the one of the Network's status" in ended.err
 
 
 def test_a_file_that_cannot_be_written_is_named(get: Run) -> None:

@@ -38,8 +38,9 @@ def test_a_network_that_has_none_yet_or_is_not_there_is_named(cluster: Cluster, 
     login = {"VAULT_ADDR": "https://127.0.0.1:9", "VAULT_TOKEN": "x"}
     ended = ask("creds", "new", "--policy", "viewer", "-n", cluster.namespace, **login)
     assert (ended.status, ended.err) == (
-        3,
+        1,
         "edgefarm: network 'new' has no account yet: `edgefarm status new` says what it waits for\n",
     )
     ended = ask("creds", "old", "--policy", "viewer", "-n", cluster.namespace, **login)
+    assert ended.status == 1
     assert f"there is no network 'old' in namespace '{cluster.controller}'" in ended.err

@@ -153,6 +153,12 @@ def test_a_network_that_does_not_exist_is_a_problem(cluster: Cluster, ask: Run) 
     assert "there is no network 'plannt'" in ended.out
 
 
+def test_a_namespace_without_networks_is_named(cluster: Cluster, ask: Run) -> None:
+    ended = ask("status", "-n", cluster.namespace)
+    assert ended.status == 0
+    assert f"Networks (of namespace {cluster.controller}: --controller-namespace names another)\n  none" in ended.out
+
+
 def test_without_a_namespace_all_are_looked_at(cluster: Cluster, ask: Run) -> None:
     cluster.policy("sensor", "lonely")
     document = ask("status", "lonely", "-o", "json").document

@@ -190,7 +190,7 @@ def test_the_command_explains_a_pod_without_label_and_ends_with_1(cluster: Clust
 
 def test_a_pod_that_does_not_exist_is_refused(cluster: Cluster, ask: Run) -> None:
     ended = ask("trace", "nobody", "-n", cluster.namespace)
-    assert ended.status == 3
+    assert ended.status == 1
     assert f"there is no pod 'nobody' in namespace '{cluster.namespace}'" in ended.err
 
 
