@@ -205,7 +205,17 @@ def test_cert_manager_issues_the_certificate_for_the_names_that_the_reconciler_w
     registration = one(found, "MutatingWebhookConfiguration", names.WEBHOOK_CONFIGURATION)
     assert registration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"] == f"{NAMESPACE}/network-webhook"
     assert configuration(found)["webhook"]["issueCertificate"] is False
-    assert ("Issuer", "network-webhook") not in kinds(found)
+    assert "Issuer" not in {kind for kind, _ in kinds(found)}
+
+
+def test_cert_manager_makes_an_authority_where_no_issuer_is_named() -> None:
+    found = objects(values_of("everything"))
+    assert one(found, "Certificate", "network-webhook")["spec"]["issuerRef"] == {"name": "network-webhook"}
+    root = one(found, "Certificate", "network-webhook-root")["spec"]
+    assert root["isCA"] is True
+    assert root["secretName"] != names.WEBHOOK_CA_SECRET, "which is the reconciler's"
+    assert one(found, "Issuer", "network-webhook")["spec"] == {"ca": {"secretName": root["secretName"]}}
+    assert one(found, "Issuer", root["issuerRef"]["name"])["spec"] == {"selfSigned": {}}
 
 
 def test_one_replica_has_no_budget_that_would_keep_its_node() -> None:
