@@ -35,8 +35,6 @@ from sidecar.log import Log, utc
 from sidecar.store import write_file
 from sidecar.vault import VaultClient
 
-#: Seconds between two looks at nats-server.
-LOOK_EVERY: Final = 2.0
 #: A renewal counts as overdue when it is so many seconds late: a few attempts may fail before.
 OVERDUE_AFTER: Final = 60.0
 #: The longest wait for an event; also how late a clock that was set back is noticed.
@@ -151,7 +149,7 @@ class LeafRunner:
                 self._inbox.put(look(self._settings.server, credentials.access.hub if credentials else ()))
             except Exception as error:  # noqa: BLE001 - the thread's boundary: it has to go on looking
                 self._log.failure("unexpected failure", error=repr(error))
-            time.sleep(LOOK_EVERY)
+            time.sleep(self._settings.look_every)
 
     def _apply(self, credentials: Credentials) -> None:
         assert isinstance(credentials, LeafCredentials)  # our steps make no others

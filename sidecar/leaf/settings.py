@@ -12,6 +12,8 @@ from edgefarm.env import Environment
 from sidecar.settings import LOG_LEVELS, Pod, VaultSettings, read_ca_bundle, read_pod, read_vault
 
 _DATA_DIR: Final = "/var/lib/edgefarm"
+#: Seconds between two looks at nats-server, at most.
+_LOOK_EVERY: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class LeafSettings:
     log_level: str
     refresh_seconds: int
     grant_retry_seconds: int
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between two looks at nats-server: no more than between two at Vault, whose changes it is to take."""
+        return min(_LOOK_EVERY, self.refresh_seconds)
 
     @property
     def domain(self) -> str:

@@ -30,7 +30,7 @@ async def reboot(pod: LeafPod) -> None:
 async def test_after_a_reboot_without_uplink_the_node_works_on_and_catches_up_later(
     world: World, make_pod: MakePod
 ) -> None:
-    pod = await (await make_pod()).up()
+    pod = await (await make_pod()).up(first=True)
     name, subject = f"S{pod.client_port}", f"live.{pod.client_port}"
     async with await pod.connect(world.user()) as application:
         await application.client.jetstream().add_stream(name=name, subjects=[subject])
@@ -53,7 +53,7 @@ async def test_after_a_reboot_without_uplink_the_node_works_on_and_catches_up_la
 
 
 async def test_the_cached_account_is_used_however_old_it_is(world: World, make_pod: MakePod) -> None:
-    pod = await (await make_pod()).up()
+    pod = await (await make_pod()).up(first=True)
     world.cut()
     await eventually(lambda: not pod.connected(), "cut")
     long_ago = time.time() - 10 * 365 * 86400

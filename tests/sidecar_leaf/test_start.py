@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def test_a_leaf_gets_two_users_and_connects_in_both_accounts(world: World, make_pod: MakePod) -> None:
-    pod = await (await make_pod()).up()
+    pod = await (await make_pod()).up(first=True)
     assert pod.claims("network")["name"] == "node_one"
     assert pod.claims("system")["name"] == "foo-node_one"
     assert pod.claims("network")["nats"]["issuer_account"] == world.account.public

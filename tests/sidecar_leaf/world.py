@@ -57,6 +57,8 @@ class World:
     to_vault: Uplink
     server_facts: dict[str, Any]
     scopes: dict[str, ScopedKey] = field(default_factory=dict)
+    #: The account's JWT as it was pushed last.
+    pushed: str = ""
 
     async def push(self) -> None:
         """Send the account as it should be now to the hub."""
@@ -70,7 +72,8 @@ class World:
             limits=self.account.limits,
             signing_keys=[*self.scopes.values(), *own],
         )
-        await self.system.push(sign(body, self.hub.operator.signing))
+        self.pushed = sign(body, self.hub.operator.signing)
+        await self.system.push(self.pushed)
 
     async def edge_network(self, **document: Any) -> str:
         """Do what the reconciler does for an EdgeNetwork; return its name. `document` overrides members."""
@@ -163,7 +166,7 @@ class World:
         account = names.leaf_workload(edge)
         (folder / "token").write_text(self.reviewer.token(NAMESPACE, account))
         (folder / "config").mkdir()
-        pod = LeafPod(folder, self.authority, self.account.public, self.hub.operator.system.public)
+        pod = LeafPod(folder, self.authority, self.account.public, self.pushed, self.hub.operator.system.public)
         pod.issue_certificate("first")
         settings = self.vault.settings
         pod.environment = {
@@ -203,6 +206,7 @@ class LeafPod:
     folder: Path
     authority: Authority
     account: str
+    account_jwt: str
     system_account: str
     environment: dict[str, str] = field(default_factory=dict)
     node: str = "node.one"
@@ -230,10 +234,18 @@ class LeafPod:
         self.nats.wait_until(lambda: all(accepts("127.0.0.1", port) for port in ports), "listening")
         return self
 
-    async def up(self) -> LeafPod:
-        """Start both and wait until the leaf is connected to the hub."""
+    async def up(self, *, first: bool = False) -> LeafPod:
+        """Start both and wait until the leaf is connected to the hub.
+
+        `first`: nothing is known of the account on this node, as before the first run; nats-server looks it up, which
+        takes three seconds (see `leafkit.Leaf.remember`).
+        """
         self.start_sidecar()
         await self.until_ready()
+        if not first:
+            remembered = self.data / "accounts"
+            remembered.mkdir(exist_ok=True)
+            (remembered / f"{self.account}.jwt").write_text(self.account_jwt)
         self.start_nats()
         await self.until_connected()
         return self
