@@ -184,7 +184,8 @@ def test_a_lifetime_beyond_the_bounds_is_refused(get: Run, ttl: str) -> None:
     assert "--ttl" in ended.err
 
 
-@pytest.mark.parametrize("account", ["banana", nkeys.generate_user().public])
+# Named, because a key that is another one in each worker would keep them from agreeing on what to run.
+@pytest.mark.parametrize("account", ["banana", nkeys.generate_user().public], ids=["a word", "the key of a user"])
 def test_an_account_that_is_none_is_refused(get: Run, account: str) -> None:
     ended = get("--account", account)
     assert ended.status == 2
