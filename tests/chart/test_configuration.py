@@ -218,6 +218,12 @@ def test_cert_manager_makes_an_authority_where_no_issuer_is_named() -> None:
     assert one(found, "Issuer", root["issuerRef"]["name"])["spec"] == {"selfSigned": {}}
 
 
+def test_edge_hosts_are_selected_by_labels_of_the_user() -> None:
+    values = {"enabled": True, "nodeSelector": {"network.edgefarm.io/edge": None, "site": "plant-a"}}
+    template = pods(objects({"mesh": {"enabled": True}, "agent": values}))["network-agent"]
+    assert template["spec"]["nodeSelector"] == {"site": "plant-a"}
+
+
 def test_one_replica_has_no_budget_that_would_keep_its_node() -> None:
     budgets = {name for kind, name in kinds(objects(values_of("localcluster"))) if kind == "PodDisruptionBudget"}
     assert budgets == set()
