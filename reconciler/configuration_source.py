@@ -92,6 +92,13 @@ class ConfigurationSource:
         self._held = False
         self._accept()
 
+    def take_over(self) -> None:
+        """Judge as a process that has just begun: until now another one decided, and found servers ready at which this
+        one has never looked."""
+        self.current = self.accepted = None
+        self.accepted_text, self._were_ready = "", frozenset()
+        self.look_again()
+
     def changed(self, _old: Object | None, new: Object | None) -> None:
         """The ConfigMap was written, or deleted (`new` is None)."""
         if new is None:
@@ -142,7 +149,7 @@ class ConfigurationSource:
         if before is None:
             # What was in force stays so, as if this process had seen the servers ready.
             self._were_ready |= verdict.ready
-            self._authorities = self._authorities or verdict.authorities
+            self._authorities = verdict.authorities or self._authorities
         if before is not None and self.accepted is not None and before.deployed != self.accepted.deployed:
             # Nothing may begin on servers that are about to be left.
             self.current = None

@@ -146,6 +146,7 @@ class Process:
         await self._informers.synced()
         self._source.look_again()
         await self._election.acquire()
+        self._source.take_over()
         async with asyncio.TaskGroup() as group:
             # When the lease is lost, this task fails, and the group cancels all work at once.
             group.create_task(self._election.hold())

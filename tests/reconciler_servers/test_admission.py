@@ -181,6 +181,24 @@ def test_after_a_restart_a_configuration_whose_servers_were_ready_is_in_force_at
     assert source.current == parse(INSIDE).trusting("an authority\n")
 
 
+def test_a_process_that_takes_over_knows_what_became_ready_while_it_stood_by() -> None:
+    facts = Facts(networks=("a",), traces=BOTH)
+    source = ConfigurationSource(
+        Metrics(), log=LOG, namespace="hub", judge=lambda wanted, accepted: judge(wanted, accepted, facts)
+    )
+    source.changed(None, {"data": data(INSIDE)})
+    assert source.current is None
+    facts = Facts(remembered=parse(INSIDE), networks=("a",), ready=BOTH, authorities="an authority\n")
+    source.take_over()
+    assert source.current == parse(INSIDE).trusting("an authority\n")
+    # One that is refused meanwhile does not count either.
+    source.changed(None, {"data": data(OUTSIDE)})
+    source.take_over()
+    assert source.accepted == parse(INSIDE)
+    assert source.accepted_text == ""
+    assert source.current == parse(INSIDE).trusting("an authority\n")
+
+
 def test_nothing_is_accepted_before_the_cluster_was_read() -> None:
     facts = Facts(remembered=parse(INSIDE), networks=("a",))
     source = ConfigurationSource(

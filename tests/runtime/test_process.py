@@ -24,6 +24,7 @@ CRD = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomRes
 CRD_FOLDER = Path(__file__).parents[2] / "charts" / "edgefarm-network" / "files" / "crds"
 #: Nothing answers there, which the process must take calmly.
 CONFIGURATION = "vault: {address: 'https://127.0.0.1:1'}\nnats: {urls: ['tls://127.0.0.1:1']}"
+DEPLOYED = "vault: {deploy: true}\nnats: {deploy: true}"
 
 
 class Replica:
@@ -32,6 +33,11 @@ class Replica:
     def __init__(self, process: LocalProcess, port: int) -> None:
         self.process = process
         self._port = port
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self.process.log.read_text()
 
     async def ready(self) -> tuple[int, str]:
         """Status and text of /readyz; 0 while nothing answers."""
@@ -159,6 +165,30 @@ async def test_a_second_replica_stands_by_and_takes_over_at_once_when_the_first_
     assert await first.end() == 0
     await second.says("leading")
     assert (await holder(kube, namespace)).startswith("controller-1_")
+
+
+@pytest.mark.usefixtures("crds")
+async def test_a_replica_that_takes_over_waits_for_no_server_that_became_ready_under_another_one(
+    kube: KubeClient, namespace: str, start: Callable[[str], Replica]
+) -> None:
+    """Otherwise it would say of all Networks that they wait."""
+    await kube.create(CONFIGMAP, configmap("network", namespace, **{"config.yaml": DEPLOYED}))
+    first = start("controller-0")
+    await first.says("leading: waiting for network-nats")
+    second = start("controller-1")
+    await second.says("standing by: waiting for network-nats")
+
+    async def remembered() -> bool:
+        return await kube.get(CONFIGMAP, namespace, names.SERVERS_CA) is not None
+
+    await eventually(remembered)
+    ready = {names.ANNOTATION_READY_SERVERS: f"{names.NATS_SERVER},{names.VAULT_SERVER}"}
+    await kube.patch(CONFIGMAP, namespace, names.SERVERS_CA, {"metadata": {"annotations": ready}})
+    first.process.signal(15)
+    assert await first.end() == 0
+    await second.says("leading")
+    assert "the configuration came into force" in second.log
+    assert "the configuration came into force" not in first.log
 
 
 @pytest.mark.usefixtures("crds")
