@@ -67,11 +67,16 @@ AgentMapper = Callable[[Sequence[str]], Iterable[Key]]
 Indexer = Callable[[Object], Iterable[str]]
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Watch:
     """Objects whose changes concern a controller. Watches of the same objects share one informer.
 
-    `namespace` None: all namespaces. `labels`: a label selector. `fields`: a field selector.
+    `namespace` None: all namespaces. `labels`: a label selector. `fields`: a field selector. `needed`: whether anybody
+    has to know them, asked whenever another configuration comes into force; while nobody does, the store is empty.
     """
 
     kind: Kind
@@ -80,6 +85,7 @@ class Watch:
     labels: str = ""
     fields: str = ""
     indexes: Mapping[str, Indexer] = field(default_factory=dict)
+    needed: Callable[[], bool] = _always
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,13 @@ class Informers:
         """Plurals of what has not been listed yet."""
         return sorted({source.kind.plural for source, each in self._informers.items() if not each.synced.is_set()})
 
+    def reconsider(self) -> None:
+        """Follow what is needed now and was not before; whatever decides about that has changed."""
+        for informer in self._informers.values():
+            informer.reconsider()
+
     async def synced(self) -> None:
-        """Return when every first list is in its store."""
+        """Return when every first list is in its store, of all that is needed."""
         for informer in self._informers.values():
             await informer.synced.wait()
 

@@ -57,6 +57,7 @@ class Manager:
                 informer = self._informers.informer(Source(watch.kind, watch.namespace, watch.labels, watch.fields))
                 for index, indexer in watch.indexes.items():
                     informer.store.add_index(index, indexer)
+                informer.add_need(watch.needed)
                 informer.add_handler(self._handler(watch))
                 self._watches.append((informer, watch))
 

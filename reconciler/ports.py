@@ -48,6 +48,8 @@ EDGE_DEVICE = Kind("network.edgefarm.io", "v1alpha1", "edgedevices", "EdgeDevice
 NAMESPACE = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 POD = Kind("", "v1", "pods", "Pod")
 SECRET = Kind("", "v1", "secrets", "Secret")
+#: Secrets as informers know those that nobody reads: that they are there, not what they hold.
+SECRET_PRESENCE = Kind("", "v1", "secrets", "Secret", unread=("data",))
 CONFIGMAP = Kind("", "v1", "configmaps", "ConfigMap")
 SERVICE = Kind("", "v1", "services", "Service")
 #: Most of a node is its status, with every image on its disk.

@@ -120,6 +120,7 @@ class Process:
         self._source.hold()
         self._informers.informer(configuration_source(self.settings.namespace)).add_handler(self._source.changed)
         self._admission.on_change(self._look_at_configuration)
+        self._source.on_applied(lambda _: self._informers.reconsider())
         self._source.on_applied(self._connections.apply)
         self._source.on_applied(lambda _: self._agents.configuration_changed())
         self._source.on_applied(lambda _: self._manager.enqueue_all())
@@ -145,6 +146,8 @@ class Process:
         # Nothing is in force before the cluster was read: it tells which configuration that was.
         await self._informers.synced()
         self._source.look_again()
+        # What is in force may need more of it.
+        await self._informers.synced()
         await self._election.acquire()
         self._source.take_over()
         async with asyncio.TaskGroup() as group:

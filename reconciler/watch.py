@@ -120,12 +120,14 @@ class Informer:
     ) -> None:
         self.source = source
         self.store = ObjectStore()
-        #: Set once the first list is in the store.
+        #: Set once the first list is in the store, and while nobody needs it.
         self.synced = asyncio.Event()
         self._kube = kube
         self._log = log.bind(kind=source.kind.kind)
         self._timing = timing or Timing()
         self._handlers: list[Handler] = []
+        self._needs: list[Callable[[], bool]] = []
+        self._followed = asyncio.Event()
         self._version: str | None = None
         self._listed_at = 0.0
 
@@ -133,10 +135,21 @@ class Informer:
         """Call `handler(old, new)` for every change from now on."""
         self._handlers.append(handler)
 
+    def add_need(self, needed: Callable[[], bool]) -> None:
+        """Ask `needed`, too, whether anybody needs the objects. Without any they are always needed."""
+        self._needs.append(needed)
+
+    def reconsider(self) -> None:
+        """Begin to follow the objects if somebody needs them now; `run` itself notices when nobody does any more."""
+        if self._is_needed() and not self._followed.is_set():
+            self.synced.clear()
+            self._followed.set()
+
     async def run(self) -> None:
-        """Keep the store fresh until cancelled."""
+        """Keep the store fresh until cancelled, while anybody needs it."""
         failures = 0
         while True:
+            await self._until_needed()
             try:
                 if self._version is None or self._now() - self._listed_at >= self._timing.relist:
                     await self._list()
@@ -161,6 +174,20 @@ class Informer:
             self._log.log(_level(failures), "watch interrupted", reason=reason, retry_seconds=round(delay, 1))
             await asyncio.sleep(delay)
 
+    def _is_needed(self) -> bool:
+        return not self._needs or any(needed() for needed in self._needs)
+
+    async def _until_needed(self) -> None:
+        """Return at once when somebody needs the objects; otherwise know none, and keep nobody waiting, until then."""
+        if self._is_needed():
+            self._followed.set()
+            return
+        self._followed.clear()
+        self.store.problem = ""
+        self._forget()
+        self.synced.set()
+        await self._followed.wait()
+
     async def _list(self) -> None:
         source = self.source
         objects, version = await self._kube.list(
@@ -181,10 +208,13 @@ class Informer:
         if not self.store.problem:
             self._log.info("the kind is not offered, and looked for again from time to time", reason=problem)
         self.store.problem = problem
+        self._forget()
+        self.synced.set()
+
+    def _forget(self) -> None:
         self._version = None
         for key in sorted(self.store.keys()):
             self._notify(self.store.remove(key), None)
-        self.synced.set()
 
     async def _watch(self) -> bool:
         """Follow one watch to its end; False when it ended at once without having brought anything."""

@@ -53,7 +53,7 @@ class EdgeDeviceController:
         return [
             Watch(EDGE_DEVICE, self._map_device, namespace=self._namespace),
             Watch(NODE, self._map_node),
-            Watch(SERVICE_CIDR, self._map_service_cidr),
+            Watch(SERVICE_CIDR, self._map_service_cidr, needed=self._has_mesh),
         ]
 
     @property
@@ -192,6 +192,10 @@ class EdgeDeviceController:
 
     def _map_service_cidr(self, _old: Object | None, _new: Object | None) -> Iterable[Key]:
         yield self.ground_key
+
+    def _has_mesh(self) -> bool:
+        configuration = self._context.configuration()
+        return configuration is not None and configuration.mesh.enabled
 
     def _all(self) -> Iterable[Key]:
         return [self._key(obj["metadata"]["name"]) for obj in self._objects()]

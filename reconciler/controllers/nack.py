@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from edgefarm import names
@@ -16,7 +17,7 @@ from reconciler.controllers.stream_leafs import LeafPods, leaf_domains
 from reconciler.desired import nack
 from reconciler.desired.resources import FoundNetwork
 from reconciler.desired.streams import leaf_places
-from reconciler.ports import NACK_ACCOUNT, STREAM, Object
+from reconciler.ports import NACK_ACCOUNT, SECRET_PRESENCE, STREAM, Object
 
 #: The controller that looks after Streams.
 _STREAMS: Final = "stream"
@@ -40,9 +41,11 @@ class NackController:
 
     def watches(self) -> list[Watch]:
         """What wakes this controller, and that of Streams."""
+        login = Watch(SECRET_PRESENCE, self._map_login, namespace=self._directory.namespace, labels=nack.SELECTOR)
         return [
-            self._streams.watch(self._map_nack_stream),
-            Watch(NACK_ACCOUNT, self._map_nack_account, namespace=self._directory.namespace, labels=nack.SELECTOR),
+            self._streams.watch(self._map_nack_stream, self._is_needed),
+            login,
+            replace(login, kind=NACK_ACCOUNT, needed=self._is_needed),
             self._directory.watch_networks(self._map_network),
             self._directory.watch_streams(lambda *_: ()),
             self._directory.watch_edge_networks(self._map_edge_network),
@@ -60,7 +63,7 @@ class NackController:
             await self._tidy(key.name, objects)
             return Result()
         await all_of([self._streams.release(obj) for obj in objects])
-        if not objects and self._has_account(key.name):
+        if not objects and self._has_login(key.name):
             await self._accounts.delete(key.name)
         return Result()
 
@@ -84,9 +87,18 @@ class NackController:
         found = await self._context.kube.get(STREAM, owner.namespace, owner.name)
         return found is not None and found["metadata"]["uid"] == owner.uid
 
-    def _has_account(self, network: str) -> bool:
-        store = self._context.store(NACK_ACCOUNT, namespace=self._directory.namespace)
-        return store.get(self._directory.namespace, names.nack_account(network)) is not None
+    def _has_login(self, network: str) -> bool:
+        namespace, name = self._directory.namespace, names.nack_account(network)
+        stores = (self._context.store(kind, namespace=namespace) for kind in (NACK_ACCOUNT, SECRET_PRESENCE))
+        return any(store.get(namespace, name) is not None for store in stores)
+
+    def _is_needed(self) -> bool:
+        """NACK's objects are followed while it is the driver, and after that until it has let go of every network."""
+        configuration = self._context.configuration()
+        if configuration is None:
+            return False
+        logins = self._context.store(SECRET_PRESENCE, namespace=self._directory.namespace).list()
+        return configuration.streams.driver == "nack" or any(map(nack.is_login, logins))
 
     # -- what wakes whom ---------------------------------------------------------------------------------------------
 
@@ -98,7 +110,7 @@ class NackController:
         if network is not None and worth_a_look(old, new):
             yield self._key(network)
 
-    def _map_nack_account(self, old: Object | None, new: Object | None) -> Iterable[Key]:
+    def _map_login(self, old: Object | None, new: Object | None) -> Iterable[Key]:
         either = new or old
         network = nack.network_of(either) if either is not None else None
         if network is not None and worth_a_look(old, new):

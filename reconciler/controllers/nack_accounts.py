@@ -58,9 +58,9 @@ class NackAccounts:
             return refusal
 
     async def delete(self, network: str) -> None:
-        """Remove both, the Secret first: whoever is interrupted finds the Account again."""
+        """Remove both, the Secret last: by it a later process knows that there is something of NACK's."""
         self._seen.pop(network, None)
-        for kind in (SECRET, NACK_ACCOUNT):
+        for kind in (NACK_ACCOUNT, SECRET):
             found = await self._read(kind, network)
             if found is not None and nack.is_ours(found, network):
                 await self._context.kube.delete(kind, self._namespace, found["metadata"]["name"], uid=_uid(found))

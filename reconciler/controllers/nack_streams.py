@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from edgefarm.errors import Conflict, KubernetesRefused
@@ -22,10 +22,16 @@ class NackStreams:
         self._context = context
         self._namespace = context.settings.namespace
 
-    def watch(self, mapper: Mapper) -> Watch:
+    def watch(self, mapper: Mapper, needed: Callable[[], bool]) -> Watch:
         """Those that carry our label."""
-        indexes = {_BY_OWNER: _owner, _BY_NETWORK: _network}
-        return Watch(NACK_STREAM, mapper, namespace=self._namespace, labels=nack.SELECTOR, indexes=indexes)
+        return Watch(
+            NACK_STREAM,
+            mapper,
+            namespace=self._namespace,
+            labels=nack.SELECTOR,
+            indexes={_BY_OWNER: _owner, _BY_NETWORK: _network},
+            needed=needed,
+        )
 
     @property
     def problem(self) -> str:

@@ -129,6 +129,12 @@ def is_ours(obj: Mapping[str, Any], network: str) -> bool:
     return bool(labels.items() >= {**LABELS, names.LABEL_OF_NETWORK: network}.items())
 
 
+def is_login(secret: Mapping[str, Any]) -> bool:
+    """Whether a Secret is what NACK logs in with in one of our networks."""
+    network = network_of(secret)
+    return network is not None and secret["metadata"]["name"] == names.nack_account(network)
+
+
 def owner_of(obj: Mapping[str, Any]) -> Owner | None:
     """The Stream that one of NACK's Stream objects was made for."""
     return Owner.read({"metadata": obj["metadata"].get("annotations")})

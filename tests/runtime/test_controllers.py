@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,11 +20,14 @@ from reconciler.configuration import Configuration, parse_configuration
 from reconciler.configuration_source import configuration_source
 from reconciler.connections import Connections
 from reconciler.context import Context, Key
+from reconciler.controllers import nack
 from reconciler.controllers.configuration import ConfigurationController
 from reconciler.controllers.webhook_certificate import WebhookCertificateController, ca_bundle_patch
 from reconciler.informers import Informers
+from reconciler.manager import Manager
 from reconciler.metrics import Metrics
-from reconciler.ports import MUTATING_WEBHOOK, SECRET, JetStream, NatsSystem, Object
+from reconciler.ports import MUTATING_WEBHOOK, NACK_ACCOUNT, SECRET, JetStream, Kind, NatsSystem, Object
+from reconciler.queue import WorkQueue
 from reconciler.settings import Settings
 from tests.runtime.fakes import LOG, FakeKube, RecordedEvents, configmap
 
@@ -242,3 +246,33 @@ def _issued(authority: x509.Certificate, tls: dict[str, bytes]) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("driver", "login", "followed"), [("native", "", 0), ("native", "nack-foo", 1), ("nack", "", 1)]
+)
+async def test_objects_of_nack_are_followed_while_it_is_the_driver_and_until_it_has_let_go(
+    world: World, driver: str, login: str, followed: int
+) -> None:
+    await world.kube.create(NACK_ACCOUNT, _of_network(NACK_ACCOUNT, "nack-foo"))
+    await world.kube.create(SECRET, _of_network(SECRET, login or "another"))
+    streams = f"{GOOD}\nstreams: {{driver: {driver}}}"
+    world.configuration, wanted = None, parse_configuration({"config.yaml": streams})
+    queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later, lambda: 0.5)
+    manager = Manager(world.informers, queue, resync=lambda: timedelta(days=1), metrics=Metrics(), log=LOG)
+    manager.register([nack.build(world.context)])
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(world.informers.run())
+        await world.informers.synced()
+        assert world.informers(NACK_ACCOUNT).list() == []
+        world.configuration = wanted
+        world.informers.reconsider()
+        await world.informers.synced()
+        assert len(world.informers(NACK_ACCOUNT).list()) == followed
+        task.cancel()
+
+
+def _of_network(kind: Kind, name: str) -> Object:
+    labels = {names.LABEL_MANAGED_BY: names.MANAGED_BY, names.LABEL_OF_NETWORK: "foo"}
+    metadata = {"name": name, "namespace": "network", "uid": name, "labels": labels}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}

@@ -135,6 +135,37 @@ async def test_an_optional_kind_that_is_not_there_keeps_nobody_waiting_and_is_fo
         task.cancel()
 
 
+async def test_what_nobody_needs_is_not_asked_for_keeps_nobody_waiting_and_is_followed_once_it_is_needed(
+    kube: FakeKube, changes: Changes
+) -> None:
+    needed = False
+    await kube.create(CONFIGMAP, configmap("there", v="1"))
+    informer = Informer(kube, Source(CONFIGMAP), log=LOG, timing=QUICK)
+    informer.add_need(lambda: False)
+    informer.add_need(lambda: needed)
+    informer.add_handler(changes)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(informer.run())
+        await eventually(informer.synced.is_set)
+        informer.reconsider()
+        assert informer.synced.is_set()
+        assert kube.calls["list"] == 0
+        needed = True
+        informer.reconsider()
+        assert not informer.synced.is_set(), "who needs it waits for it"
+        await informer.synced.wait()
+        await eventually(lambda: kube.watching == 1)
+        needed = False
+        kube.break_watches()
+        await eventually(lambda: changes.seen == [("there", None, "1"), ("there", "1", None)])
+        assert informer.store.list() == []
+        assert kube.calls["list"] == 1
+        needed = True
+        informer.reconsider()
+        await eventually(lambda: informer.store.get("network", "there"))
+        task.cancel()
+
+
 async def test_everything_is_listed_again_on_a_period_in_case_a_watch_lost_something(kube: FakeKube) -> None:
     informer = Informer(kube, Source(CONFIGMAP), log=LOG, timing=Timing(relist=0.0, backoff=QUICK.backoff))
     async with asyncio.TaskGroup() as group:
