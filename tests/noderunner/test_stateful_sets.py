@@ -61,6 +61,11 @@ async def open_gate(kube: Client, namespace: str, nodes: Nodes, claim_name: str)
     await asyncio.to_thread(gate.touch)
 
 
+async def has_counted(nodes: Nodes, namespace: str) -> None:
+    """Return when the first pod has done its work: without a probe it is ready as soon as its program starts."""
+    await eventually(lambda: nodes.log(namespace, "db-0").split() == ["1"], "the first pod has counted")
+
+
 async def test_a_claim_outlives_its_set_and_gives_the_next_one_its_data(
     kube: Client, namespace: str, nodes: Nodes
 ) -> None:
@@ -70,6 +75,7 @@ async def test_a_claim_outlives_its_set_and_gives_the_next_one_its_data(
     claim = await bound_claim(kube, namespace, "data-db-0")
     assert claim["metadata"]["labels"] == {"app": "db"}
     assert claim["status"]["capacity"] == {"storage": "1Mi"}
+    await has_counted(nodes, namespace)
     await kube.delete(STATEFUL_SETS, "db", namespace)
     await kube.wait_for(PODS, "db-0", namespace, until=is_gone)
     await kube.create(STATEFUL_SETS, spec, namespace)
@@ -89,7 +95,8 @@ async def test_a_deleted_claim_waits_for_its_pod_and_takes_its_data_along(
     await kube.delete(PERSISTENT_VOLUME_CLAIMS, "data-db-0", namespace)
     waiting = await kube.get(PERSISTENT_VOLUME_CLAIMS, "data-db-0", namespace)
     assert waiting["metadata"]["finalizers"] == [PROTECTION]
-    await eventually(lambda: (folder / "starts").exists(), "the pod has written, with its claim being deleted")
+    await has_counted(nodes, namespace)
+    assert (folder / "starts").exists()
     await kube.delete(PODS, "db-0", namespace)
     await pod_with(kube, namespace, "db-0", other_than(first))
     await eventually(lambda: not folder.exists(), "the data is gone")
