@@ -112,10 +112,11 @@ def observe(path: Path, seen: Observation, now: float) -> Path:
     return replace(path, seen=seen, since=since, turn=turn)
 
 
-def step(path: Path, cadence: Cadence, now: float, jitter: float) -> Step:
-    """What to do at `now`; nothing before `path.due`. `jitter` is a random number from 0 to 1."""
+def step(path: Path, cadence: Cadence, now: float, jitter: float, early: float = 0.0) -> Step:
+    """What to do at `now`; nothing sooner than `early` seconds before `path.due`. `jitter` is a random number from
+    0 to 1."""
     path = _aged(path, cadence, now)
-    if now < path.due:
+    if now + early < path.due:
         return Step(path)
     endpoint = None
     if not path.hears:

@@ -90,19 +90,26 @@ class Prober:
     async def _send(self) -> None:
         while True:
             now = self._chance.clock()
-            while self._due and self._due[0][0] <= now + _TOGETHER:
-                due, interface, public_key = heapq.heappop(self._due)
-                if self._scheduled.get((interface, public_key)) == due:
-                    del self._scheduled[interface, public_key]
-                    self._step(interface, public_key, max(now, due))
+            for interface, public_key in self._take_due(now + _TOGETHER):
+                self._step(interface, public_key, now)
             delay = self._due[0][0] - now if self._due else None
             await _wait(self._wake_sender, delay)
+
+    def _take_due(self, until: float) -> list[tuple[str, str]]:
+        """Interfaces and peers whose time comes until then, each one once."""
+        taken = []
+        while self._due and self._due[0][0] <= until:
+            due, interface, public_key = heapq.heappop(self._due)
+            if self._scheduled.get((interface, public_key)) == due:
+                del self._scheduled[interface, public_key]
+                taken.append((interface, public_key))
+        return taken
 
     def _step(self, interface: str, public_key: str, now: float) -> None:
         watch = self._watches.get(interface)
         if watch is None or public_key not in watch.paths:
             return
-        step = watch.step(public_key, now, self._chance.random())
+        step = watch.step(public_key, now, self._chance.random(), _TOGETHER)
         self._schedule(watch, public_key)
         if step.endpoint is not None:
             self._endpoints[interface, public_key] = step.endpoint

@@ -68,9 +68,9 @@ class TunnelWatch:
                 self.paths[public_key] = liveness.observe(path, seen, now)
         return new
 
-    def step(self, public_key: str, now: float, jitter: float) -> Step:
-        """Do what is due for a peer, as far as it is about probes; the caller sets endpoints."""
-        step = liveness.step(self.paths[public_key], self.cadence, now, jitter)
+    def step(self, public_key: str, now: float, jitter: float, early: float) -> Step:
+        """Do what is due for a peer within `early` seconds, as far as it is about probes; the caller sets endpoints."""
+        step = liveness.step(self.paths[public_key], self.cadence, now, jitter, early)
         self._replace(public_key, step.path)
         if step.probe is not None and self._socket is not None:
             # No endpoint yet, a full queue, an interface that is gone: all of it is a probe without an answer.

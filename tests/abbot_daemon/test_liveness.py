@@ -73,6 +73,14 @@ def test_a_peer_is_alive_after_a_handshake_and_one_answer() -> None:
     assert peer.path.rtt == pytest.approx(0.05)
 
 
+def test_a_probe_that_is_sent_a_little_early_is_timed_from_when_it_was_sent() -> None:
+    path = liveness.start(Observation(ONE, ONE[0], 1.0), 0.0, delay=1.0)
+    assert liveness.step(path, CADENCE, 0.97, 0.0, early=0.02).probe is None
+    step = liveness.step(path, CADENCE, 0.98, 0.0, early=0.02)
+    assert step.probe == 0
+    assert liveness.answered(step.path, 0, CADENCE, 0.985).rtt == pytest.approx(0.005)
+
+
 def test_an_answer_without_a_handshake_proves_nothing() -> None:
     peer = Peer(reachable=True, handshake=0.0)
     peer.run(30)
