@@ -105,6 +105,8 @@ class Node:
             running = self.replicas.get(name)
             if running and (pod is None or pod["metadata"]["uid"] != running.uid or ordinal >= wanted):
                 await asyncio.to_thread(self.replicas.pop(name).stop)
+                if pod is not None and ordinal >= wanted:
+                    await self._kube.delete(POD, self._namespace, name)
             elif running and pod is not None:
                 await self._look_after(pod, running)
             elif stateful_set is not None and ordinal < wanted:

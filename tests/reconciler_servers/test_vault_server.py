@@ -20,7 +20,7 @@ from edgefarm.errors import VaultRefused
 from edgefarm.vault import Vault
 from edgefarm.vault.transport import Operation
 from localcluster.kubernetes import ApiServer
-from reconciler.ports import CONFIGMAP, POD, SECRET, Object
+from reconciler.ports import CONFIGMAP, POD, POD_DISRUPTION_BUDGET, SECRET, SERVICE, STATEFUL_SET, Object
 from tests.reconciler_servers.killer import Killed
 from tests.reconciler_servers.node import health
 from tests.reconciler_servers.world import World, started
@@ -39,9 +39,7 @@ async def test_openbao_initialises_itself_and_its_recovery_key_is_kept(world: Wo
     await world.pass_once()
     assert len(world.killer.writes) == writes
     await _assert_initialised_once(world)
-    config = await world.kube.get(CONFIGMAP, world.namespace, names.VAULT_SERVER)
-    assert config is not None
-    assert "initialize" not in "".join(config["data"].values())
+    assert "initialize" not in await _configuration(world)
 
 
 async def test_it_initialises_once_wherever_the_reconciler_ends(
@@ -115,6 +113,8 @@ async def test_without_its_seal_key_nothing_is_made_anew(world: World) -> None:
     assert "BEGIN CERTIFICATE" in trusted["data"]["ca.crt"]
     key = await world.kube.get(SECRET, world.namespace, names.VAULT_UNSEAL_SECRET)
     await world.kube.delete(SECRET, world.namespace, names.VAULT_UNSEAL_SECRET)
+    await world.until(lambda: "out of the pod network-vault-0 before it ends" in world.source.summary)
+    assert {event[1] for event in world.events.seen} == {"SealKeyLost"}
     world.restart()
     await world.until(lambda: "restore it from a backup" in world.source.summary)
     assert await world.kube.get(SECRET, world.namespace, names.VAULT_UNSEAL_SECRET) is None
@@ -126,6 +126,51 @@ async def test_without_its_seal_key_nothing_is_made_anew(world: World) -> None:
     del key["metadata"]["resourceVersion"], key["metadata"]["uid"]
     await world.kube.create(SECRET, key)
     await world.until_ready()
+
+
+async def test_an_openbao_that_begins_anew_is_set_up_by_the_reconciler_that_has_set_up_the_one_before(
+    world: World,
+) -> None:
+    await world.until_ready()
+    before = await world.secret(names.VAULT_RECOVERY_SECRET)
+    await world.kube.delete(SECRET, world.namespace, names.VAULT_RECOVERY_SECRET)
+    # While the old one runs, its key is in effect: nobody else may begin, and the administrator is told.
+    await world.until(lambda: any(event[1] == "RecoveryKeyLost" for event in world.events.seen))
+    await world.pass_once()
+    writes = len(world.killer.writes)
+    await world.pass_once()
+    assert len(world.killer.writes) == writes
+    assert "initialize" not in await _configuration(world)
+    (pod,) = await _pods(world)
+    shutil.rmtree(world.node.folder / pod["metadata"]["name"] / "data")
+    await world.kube.delete(POD, world.namespace, pod["metadata"]["name"])
+    await world.until(lambda: len(world.node.starts) == 2)
+    await world.until_ready()
+    assert await world.secret(names.VAULT_RECOVERY_SECRET) != before
+    assert world.vault(names.CONTROLLER_ROLE).read_document(names.OPERATOR_DOCUMENT)
+
+
+async def test_openbao_that_somebody_else_shall_run_is_taken_down_and_comes_back_with_its_data(world: World) -> None:
+    await world.until_ready()
+    document = world.vault(names.CONTROLLER_ROLE).read_document(names.OPERATOR_DOCUMENT)
+    kept = {name: await world.secret(name) for name in (names.VAULT_UNSEAL_SECRET, names.VAULT_RECOVERY_SECRET)}
+    stranger = {"name": "stranger", "namespace": world.namespace, "labels": {names.LABEL_SERVER: names.VAULT_SERVER}}
+    await world.kube.create(CONFIGMAP, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": stranger})
+    world.configure(deploy=False, address="https://vault.example")
+    await world.until(lambda: not world.node.replicas)
+    await world.pass_once()
+    for kind in (STATEFUL_SET, SERVICE, CONFIGMAP, POD_DISRUPTION_BUDGET):
+        left, _ = await world.kube.list(kind, world.namespace, labels=f"{names.LABEL_SERVER}={names.VAULT_SERVER}")
+        assert [obj["metadata"]["name"] for obj in left] == (["stranger"] if kind == CONFIGMAP else [])
+    assert await world.kube.get(SECRET, world.namespace, names.server_tls_secret(names.VAULT_SERVER)) is None
+    assert {name: await world.secret(name) for name in kept} == kept
+    writes = len(world.killer.writes)
+    await world.pass_once()
+    assert len(world.killer.writes) == writes
+    world.configure(deploy=True, address="")
+    await world.until_ready()
+    assert world.vault(names.CONTROLLER_ROLE).read_document(names.OPERATOR_DOCUMENT) == document
+    await _assert_initialised_once(world)
 
 
 async def test_a_new_certificate_and_a_full_audit_log_are_taken_up_without_a_restart(world: World) -> None:
@@ -199,6 +244,12 @@ def _trust_new_replicas_soon(world: World) -> None:
 
 async def _pods(world: World) -> list[Object]:
     return (await world.kube.list(POD, world.namespace, labels=f"{names.LABEL_SERVER}={names.VAULT_SERVER}"))[0]
+
+
+async def _configuration(world: World) -> str:
+    config = await world.kube.get(CONFIGMAP, world.namespace, names.VAULT_SERVER)
+    assert config is not None
+    return "".join(config["data"].values())
 
 
 def _certificate(world: World) -> str:

@@ -59,12 +59,12 @@ class ServerObjects:
     def watches(self, key: Key) -> list[Watch]:
         """Everything whose change has the server looked at again."""
         kinds = (*_KINDS, SECRET, POD)
-        watches = [Watch(kind, _waking(key), namespace=self._namespace, labels=self._labels) for kind in kinds]
+        watches = [Watch(kind, waking(key), namespace=self._namespace, labels=self._labels) for kind in kinds]
         named = (names.SERVERS_CA_SECRET, names.server_tls_secret(self._server))
         return [
             *watches,
-            *(Watch(SECRET, _waking(key), namespace=self._namespace, fields=f"metadata.name={name}") for name in named),
-            watch_owner(self._namespace, _waking(key)),
+            *(Watch(SECRET, waking(key), namespace=self._namespace, fields=f"metadata.name={name}") for name in named),
+            watch_owner(self._namespace, waking(key)),
         ]
 
     def owners(self) -> tuple[Object, ...]:
@@ -122,7 +122,7 @@ class ServerObjects:
         """Take the server down; its volumes and the Secrets with keys stay, the certificate goes."""
         for kind in _KINDS:
             found = self._context.store(kind, namespace=self._namespace, labels=self._labels).list()
-            for obj in found:
+            for obj in filter(is_ours, found):
                 await self._delete(kind, obj)
         served = await self._context.kube.get(SECRET, self._namespace, names.server_tls_secret(self._server))
         if served is not None and is_ours(served):
@@ -190,7 +190,9 @@ def watch_owner(namespace: str, mapper: Mapper) -> Watch:
     return Watch(SERVICE_ACCOUNT, mapper, namespace=namespace, fields=_OWNER)
 
 
-def _waking(key: Key) -> Mapper:
+def waking(key: Key) -> Mapper:
+    """Any change has this root looked at."""
+
     def mapper(old: Object | None, new: Object | None) -> Iterable[Key]:
         return (key,)
 

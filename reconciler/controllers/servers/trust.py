@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from edgefarm import names
-from reconciler.context import Context, Key, Mapper, Registration, Result, Watch
-from reconciler.controllers.servers.objects import ensure, owner_references, watch_owner
+from reconciler.context import Context, Key, Registration, Result, Watch
+from reconciler.controllers.servers.objects import ensure, owner_references, waking, watch_owner
 from reconciler.desired.servers.authority import CA_KEY, ca_configmap
 from reconciler.ports import CONFIGMAP, Object
 
@@ -27,7 +26,7 @@ class TrustController:
 
     def watches(self) -> list[Watch]:
         """The ConfigMap itself and its owner."""
-        mapper = _always(self.key)
+        mapper = waking(self.key)
         return [
             Watch(CONFIGMAP, mapper, namespace=self._namespace, fields=_FIELDS),
             watch_owner(self._namespace, mapper),
@@ -67,10 +66,3 @@ def _remembered(found: Object | None) -> str:
 
 def _authorities(found: Object | None) -> str:
     return str(((found or {}).get("data") or {}).get(CA_KEY, ""))
-
-
-def _always(key: Key) -> Mapper:
-    def mapper(_old: Object | None, _new: Object | None) -> Iterable[Key]:
-        return (key,)
-
-    return mapper

@@ -13,19 +13,29 @@ from edgefarm import names
 from edgefarm.errors import Conflict, EdgefarmError
 from edgefarm.vault import VaultSettings
 from reconciler.configuration import Configuration
-from reconciler.context import Context, Key, Registration, Result
-from reconciler.controllers.servers.objects import Certificate, ServerObjects
+from reconciler.context import Context, Key, Registration, Result, Watch
+from reconciler.controllers.servers.objects import Certificate, ServerObjects, waking
 from reconciler.controllers.servers.vault_setup import VaultSetup
 from reconciler.desired.servers import vault as desired
 from reconciler.desired.servers import workload
 from reconciler.desired.servers.authority import secret
 from reconciler.desired.servers.vault_config import SelfInit
 from reconciler.desired.servers.workload import ServerSpec
-from reconciler.ports import CONFIGMAP, POD, POD_DISRUPTION_BUDGET, SECRET, SERVICE, STATEFUL_SET, Object
+from reconciler.ports import (
+    CONFIGMAP,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    SECRET,
+    SECRET_PRESENCE,
+    SERVICE,
+    STATEFUL_SET,
+    Object,
+)
 from reconciler.settings import KubernetesSettings
 
 REASON_REFUSED: Final = "ConfigurationRefused"
 REASON_NO_RECOVERY: Final = "RecoveryKeyLost"
+REASON_NO_SEAL_KEY: Final = "SealKeyLost"
 _SEAL_KEY_BYTES: Final = 32
 #: Rights and keys in OpenBao are looked at again so often.
 _SET_UP_EVERY: Final = timedelta(hours=1)
@@ -39,11 +49,12 @@ class _Waiting(Exception):
 
 @dataclass(frozen=True)
 class _SetUp:
-    """For which settings OpenBao was set up, and when."""
+    """For which settings OpenBao was set up, and when. `problem`: it has a recovery key, but nobody else."""
 
     settings: VaultSettings
     audience: str
     at: datetime
+    problem: str
 
 
 class VaultServerController:
@@ -63,7 +74,11 @@ class VaultServerController:
 
     def registration(self) -> Registration:
         """The controller and what wakes it."""
-        return Registration(self, self._objects.watches(self.key), always=(self.key,))
+        secrets = [
+            Watch(SECRET_PRESENCE, waking(self.key), namespace=self._namespace, fields=f"metadata.name={name}")
+            for name in (names.VAULT_UNSEAL_SECRET, names.VAULT_RECOVERY_SECRET)
+        ]
+        return Registration(self, [*self._objects.watches(self.key), *secrets], always=(self.key,))
 
     async def reconcile(self, key: Key) -> Result:
         """One pass. What is observed is reported, also when the pass fails."""
@@ -72,6 +87,7 @@ class VaultServerController:
             return Result()
         spec = desired.server_spec(configuration, self._namespace, self._objects.owners())
         if spec is None:
+            self._set_up = None
             await self._objects.remove()
             return Result()
         certificate: Certificate | None = None
@@ -79,10 +95,11 @@ class VaultServerController:
             spec, refusal = desired.within_what_can_change(spec, self._objects.found(STATEFUL_SET))
             if refusal:
                 self._warn(REASON_REFUSED, refusal)
-            certificate, digest = await self._ensure_objects(configuration, spec)
+            recoverable = await self._exists(names.VAULT_RECOVERY_SECRET)
+            certificate, digest = await self._ensure_objects(configuration, spec, recoverable)
             settings = configuration.trusting(certificate.authorities).vault.server
             await self._await_replica(digest)
-            again = await self._ensure_set_up(configuration, settings, spec)
+            again = await self._ensure_set_up(configuration, settings, spec, recoverable)
             await self._update(spec, digest, settings)
         except Conflict:
             raise  # says nothing about OpenBao
@@ -96,9 +113,12 @@ class VaultServerController:
 
     # -- objects -----------------------------------------------------------------------------------------------------
 
-    async def _ensure_objects(self, configuration: Configuration, spec: ServerSpec) -> tuple[Certificate, str]:
-        """The certificate, and the digest of the template that pods shall follow."""
-        initialised = await self._exists(names.VAULT_RECOVERY_SECRET)
+    async def _ensure_objects(
+        self, configuration: Configuration, spec: ServerSpec, recoverable: bool
+    ) -> tuple[Certificate, str]:
+        """The certificate, and the digest of the template that pods shall follow. `recoverable`: there is a recovery
+        key, so OpenBao has been initialised."""
+        initialised = recoverable or (self._set_up is not None and bool(self._set_up.problem))
         await self._ensure_seal_key(spec, initialised)
         service = await self._objects.ensure(SERVICE, workload.service(spec))
         await self._objects.ensure(SERVICE, workload.peers(spec))
@@ -114,10 +134,9 @@ class VaultServerController:
         if await self._exists(names.VAULT_UNSEAL_SECRET):
             return
         if initialised or self._objects.found(STATEFUL_SET) is not None:
-            raise _Waiting(
-                f"the Secret {names.VAULT_UNSEAL_SECRET} is gone: restore it from a backup; without its key nobody can "
-                "read what OpenBao has stored"
-            )
+            lost = desired.seal_key_lost(self._objects.pods())
+            self._warn(REASON_NO_SEAL_KEY, lost)
+            raise _Waiting(lost)
         key = base64.b64encode(os.urandom(_SEAL_KEY_BYTES)).decode()
         owners = () if spec.deployment.keep_data else spec.owners
         await self._context.kube.create(
@@ -144,6 +163,7 @@ class VaultServerController:
         if broken:
             await self._replace(broken[0])
         if not any(map(desired.is_ready, pods)):
+            self._set_up = None  # what serves next may be a new one, on an empty volume
             raise _Waiting("none of its pods is ready")
 
     async def _update(self, spec: ServerSpec, digest: str, settings: VaultSettings) -> None:
@@ -164,16 +184,23 @@ class VaultServerController:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    async def _ensure_set_up(self, configuration: Configuration, settings: VaultSettings, spec: ServerSpec) -> datetime:
+    async def _ensure_set_up(
+        self, configuration: Configuration, settings: VaultSettings, spec: ServerSpec, recoverable: bool
+    ) -> datetime:
         """Set OpenBao up unless that was done a while ago; when to do it again."""
         now, audience, done = self._context.clock(), configuration.vault.audience, self._set_up
-        if done is None or (done.settings, done.audience) != (settings, audience) or now - done.at >= _SET_UP_EVERY:
+        if (
+            done is None
+            or (done.settings, done.audience) != (settings, audience)
+            or now - done.at >= _SET_UP_EVERY
+            or not (recoverable or done.problem)
+        ):
             host = _kubernetes_host(self._context.settings.kubernetes)
             problem = await self._setup.run(settings, audience, host, spec)
             if problem:
                 self._warn(REASON_NO_RECOVERY, problem)
-            self._set_up = done = _SetUp(settings, audience, now)
-            # There is a recovery key now: the first replica must not initialise anything any more.
+            self._set_up = done = _SetUp(settings, audience, now, problem)
+            # It has a recovery key now: the first replica must not initialise anything any more.
             await self._objects.ensure(CONFIGMAP, desired.config_map(spec, None))
         return done.at + _SET_UP_EVERY
 

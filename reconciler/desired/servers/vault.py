@@ -140,6 +140,16 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
 
 
+def seal_key_lost(pods: Iterable[Object]) -> str:
+    """A sentence for whoever has lost the Secret with the key of the seal: a pod keeps what was mounted into it."""
+    holder = next((_name(pod) for pod in pods if is_ready(pod)), None)
+    copy = f"copy {_SEAL_DIR}/{UNSEAL_KEY} out of the pod {holder} before it ends, or " if holder else ""
+    return (
+        f"the Secret {names.VAULT_UNSEAL_SECRET} is gone: {copy}restore it from a backup; without its key nobody can "
+        "read what OpenBao has stored"
+    )
+
+
 @dataclass(frozen=True)
 class RecoveryStep:
     """What is to be done about the recovery key: nothing, or to `verify` the stored one, or to `make` one (after what
