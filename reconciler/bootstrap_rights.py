@@ -8,7 +8,7 @@ from edgefarm import names
 from edgefarm.vault import VaultSettings
 
 #: The keys that the bootstrap makes.
-BOOTSTRAP_KEYS: Final = (
+_KEYS: Final = (
     names.OPERATOR_KEY,
     *names.OPERATOR_SIGNING_KEYS,
     names.SYSTEM_ACCOUNT_KEY,
@@ -34,7 +34,7 @@ def bootstrap_rights(settings: VaultSettings) -> dict[str, tuple[str, ...]]:
         f"auth/{auth}/config": _MAKE,
         f"auth/{auth}/role/{names.CONTROLLER_ROLE}": _MAKE,
         f"sys/policies/acl/{names.CONTROLLER_ROLE}": _MAKE,
-        **{f"{transit}/keys/{key}": _MAKE for key in BOOTSTRAP_KEYS},
+        **{f"{transit}/keys/{key}": _MAKE for key in _KEYS},
         # The operator's JWT is signed by the operator, that of the system account by the first signing key.
         **{f"{transit}/sign/{key}": ("update",) for key in (names.OPERATOR_KEY, names.OPERATOR_SIGNING_KEYS[0])},
         f"{kv}/config": ("read",),

@@ -13,6 +13,7 @@ from typing import Any, Final
 from edgefarm import names
 from edgefarm.vault import Role, VaultSettings
 from edgefarm.vault.values import encode_role
+from reconciler.bootstrap_rights import bootstrap_rights
 from reconciler.configuration import VAULT_PORT
 
 #: Where replicas speak raft to each other, with certificates that OpenBao makes itself.
@@ -122,37 +123,19 @@ def setup_role(namespace: str, audience: str) -> Role:
 
 
 def setup_policy(settings: VaultSettings) -> str:
-    """The Vault policy of that role: what `reconciler.bootstrap` does, its own policy in later versions, the
+    """The Vault policy of that role: what `reconciler.bootstrap` needs, this policy and role in later versions, the
     recovery key, and a look at the replicas."""
-    auth, transit, kv = settings.auth_mount, settings.transit_mount, settings.kv_mount
-    manage = ["create", "read", "update"]
-    rules: dict[str, list[str]] = {
-        "sys/mounts": ["read"],
-        "sys/auth": ["read"],
-        **{f"sys/mounts/{mount}": [*manage, "sudo"] for mount in (transit, kv)},
-        f"sys/auth/{auth}": [*manage, "sudo"],
-        f"auth/{auth}/config": manage,
-        **{f"auth/{auth}/role/{role}": manage for role in (names.CONTROLLER_ROLE, names.VAULT_SETUP_ROLE)},
-        **{f"sys/policies/acl/{policy}": manage for policy in (names.CONTROLLER_ROLE, names.VAULT_SETUP_ROLE)},
-        **{f"{transit}/keys/{key}": manage for key in _BOOTSTRAP_KEYS},
-        **{f"{transit}/sign/{key}": ["update"] for key in (names.OPERATOR_KEY, names.OPERATOR_SIGNING_KEYS[0])},
-        f"{kv}/config": ["read"],
-        f"{kv}/data/{names.OPERATOR_DOCUMENT}": manage,
-        "sys/storage/raft/autopilot/state": ["read"],
-        "sys/rotate/recovery/init": [*manage, "delete", "sudo"],
-        "sys/rotate/recovery/verify": [*manage, "sudo"],
+    manage = ("create", "read", "update")
+    rules: dict[str, tuple[str, ...]] = {
+        **bootstrap_rights(settings),
+        f"auth/{settings.auth_mount}/role/{names.VAULT_SETUP_ROLE}": manage,
+        f"sys/policies/acl/{names.VAULT_SETUP_ROLE}": manage,
+        "sys/storage/raft/autopilot/state": ("read",),
+        "sys/rotate/recovery/init": (*manage, "delete", "sudo"),
+        "sys/rotate/recovery/verify": (*manage, "sudo"),
     }
     paths = {path: {"capabilities": capabilities} for path, capabilities in rules.items()}
     return json.dumps({"path": paths}, indent=2, sort_keys=True)
-
-
-_BOOTSTRAP_KEYS: Final = (
-    names.OPERATOR_KEY,
-    *names.OPERATOR_SIGNING_KEYS,
-    names.SYSTEM_ACCOUNT_KEY,
-    names.SYSTEM_CONTROLLER_KEY,
-    names.SYSTEM_LEAF_KEY,
-)
 
 
 def _join(host: str) -> str:
