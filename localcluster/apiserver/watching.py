@@ -123,7 +123,8 @@ async def watch(store: Store, selection: Selection, options: WatchOptions, rende
         end = asyncio.get_running_loop().time() + options.timeout
         while (left := end - asyncio.get_running_loop().time()) > 0:
             try:
-                change_or_end = await asyncio.wait_for(queue.get(), min(left, options.bookmark_seconds))
+                async with asyncio.timeout(min(left, options.bookmark_seconds)):
+                    change_or_end = await queue.get()
             except TimeoutError:
                 # The queue was empty just now, so everything up to the present version has been sent.
                 if options.bookmarks and queue.empty():

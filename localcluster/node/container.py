@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from localcluster.node.launcher import Command, Launcher, RunningProcess
 from localcluster.node.logs import Output
 from localcluster.node.probes import ProbeSpec, ProbeTarget, check
 from localcluster.node.sources import MissingSource
+from localcluster.node.waiting import set_within
 
 #: kubelet does not limit a hook.
 _HOOK_SECONDS: Final = 86_400.0
@@ -171,8 +171,7 @@ class Container:
                 if clock() - began > timing.steady:
                     backoff = timing.backoff
                 self._back_off(backoff)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), backoff)
+            await set_within(self._stop, backoff)
             backoff = min(2 * backoff, timing.backoff_max)
 
     async def _run_once(self) -> int | None:

@@ -42,7 +42,8 @@ class RunningProcess:
         """SIGTERM, after `grace` seconds SIGKILL; the exit status."""
         self._process.signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self.exited), grace)
+            async with asyncio.timeout(grace):
+                await asyncio.shield(self.exited)
         self.kill()
         return await asyncio.shield(self.exited)
 
@@ -88,7 +89,8 @@ class Launcher:
         except OSError as error:
             return f"cannot execute {command.argv[0]}: {error.strerror}"
         try:
-            code = await asyncio.wait_for(asyncio.shield(running.exited), seconds)
+            async with asyncio.timeout(seconds):
+                code = await asyncio.shield(running.exited)
         except TimeoutError:
             return f"{command.argv[0]} did not end within {seconds:g} s"
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import Final
 
@@ -17,6 +16,7 @@ from localcluster.node.preparation import Preparation, Runtime
 from localcluster.node.sources import MissingSource, PodFacts
 from localcluster.node.status import PodView, pod_status
 from localcluster.node.volumes import PodVolumes, VolumePlaces
+from localcluster.node.waiting import set_within
 
 _RETRY_SECONDS: Final = 1.0
 _log = structlog.get_logger()
@@ -171,8 +171,7 @@ class PodWorker:
                 self._volumes_made.set()
                 due = self._volumes.refresh_at
                 pause = None if due is None else max(0.0, due - time.time())
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._volumes_stale.wait(), pause)
+            await set_within(self._volumes_stale, pause)
             self._volumes_stale.clear()
 
     def _grace(self) -> float:

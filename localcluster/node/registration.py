@@ -16,6 +16,7 @@ from localcluster.events import timestamp
 from localcluster.informer import Informer
 from localcluster.node.addresses import KUBELET_PORT
 from localcluster.node.spec import NodeSpec
+from localcluster.node.waiting import set_within
 
 _HEARTBEAT_SECONDS = 10.0
 _READY = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the node runner is running"}
@@ -60,8 +61,7 @@ class Registrar:
             try:
                 self._missing[spec.name].clear()
                 await self._register(spec)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._missing[spec.name].wait(), _HEARTBEAT_SECONDS)
+                await set_within(self._missing[spec.name], _HEARTBEAT_SECONDS)
             except EdgefarmError as error:
                 _log.warning("node not registered", node=spec.name, error=str(error))
                 await asyncio.sleep(0.5)
