@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefarm import names
-from edgefarm.errors import KubernetesRefused
+from edgefarm.errors import KubernetesRefused, KubernetesUnavailable
 from localcluster.node.images import resolve_program
 from localcluster.node.mounts import MountNamespaces
 from localcluster.node.rewrite import Rewriter, expand
@@ -93,7 +93,8 @@ class Node:
     async def _run(self) -> None:
         self._namespaces = await MountNamespaces.find()
         while True:
-            await self._tick()
+            with contextlib.suppress(KubernetesUnavailable):  # as for a kubelet, no reason to stop
+                await self._tick()
             await asyncio.sleep(0.1)
 
     async def _tick(self) -> None:
