@@ -18,7 +18,7 @@ from edgefarm.api.reading import Fields
 from edgefarm.errors import InvalidResource
 from edgefarm.vault import VaultSettings
 from reconciler.mesh_configuration import MeshConfiguration, read_mesh
-from reconciler.server_configuration import ServerDefaults, ServerDeployment, read_deployment
+from reconciler.server_configuration import ServerDefaults, ServerDeployment, read_deployment, read_references
 
 #: Where the configuration is in the ConfigMap's data.
 DATA_KEY: Final = "config.yaml"
@@ -85,10 +85,11 @@ class WebhookConfiguration:
 
 @dataclass(frozen=True)
 class LeafConfiguration:
-    """The images of a leaf's two containers."""
+    """The images of a leaf's two containers, and the Secrets of the controller namespace by which they are pulled."""
 
     sidecar_image: str
     nats_image: str
+    image_pull_secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,7 @@ def _leaf(fields: Fields) -> LeafConfiguration:
     configuration = LeafConfiguration(
         sidecar_image=fields.text("sidecarImage", names.SIDECAR_IMAGE),
         nats_image=fields.text("natsImage", names.NATS_IMAGE),
+        image_pull_secrets=read_references(fields, "imagePullSecrets"),
     )
     fields.closed()
     return configuration

@@ -145,10 +145,15 @@ def _pod(fields: Fields) -> PodOptions:
         tolerations=fields.converted("tolerations", _objects) or (),
         affinity=fields.converted("affinity", _object) or {},
         priority_class_name=fields.text("priorityClassName", ""),
-        image_pull_secrets=tuple(secret.text("name") for secret in fields.objects("imagePullSecrets")),
+        image_pull_secrets=read_references(fields, "imagePullSecrets"),
     )
     fields.closed()
     return options
+
+
+def read_references(fields: Fields, name: str) -> tuple[str, ...]:
+    """The names in a list of references as Kubernetes writes them: `[{name: …}]`."""
+    return tuple(reference.text("name") for reference in fields.objects(name))
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -90,6 +90,7 @@ def _pod(edge: EdgeNetwork, conflicts: Collection[str], configuration: Configura
         "serviceAccountName": names.leaf_workload(edge.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        "imagePullSecrets": [{"name": name} for name in configuration.leaf.image_pull_secrets] or None,
         # So that the sidecar can signal nats-server.
         "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": _GRACE_SECONDS,

@@ -69,6 +69,7 @@ def test_servers_are_pulled_with_the_secrets_of_the_release_unless_they_have_the
     found = configuration(objects(values))
     assert found["vault"]["pod"]["imagePullSecrets"] == [{"name": "a"}]
     assert found["nats"]["pod"]["imagePullSecrets"] == [{"name": "b"}]
+    assert found["leaf"]["imagePullSecrets"] == [{"name": "a"}]
 
 
 def test_images_have_registry_tag_and_digest() -> None:

@@ -11,7 +11,7 @@ import pytest
 from edgefarm import names
 from edgefarm.api.edge_network import EdgeNetwork
 from edgefarm.vault import VaultSettings
-from reconciler.configuration import NatsConfiguration, VaultConfiguration
+from reconciler.configuration import LeafConfiguration, NatsConfiguration, VaultConfiguration
 from reconciler.desired import leaf_workload
 from reconciler.desired.comparison import is_as_desired
 from reconciler.ports import Object
@@ -232,3 +232,13 @@ def test_what_is_no_longer_desired_is_seen() -> None:
     assert not is_as_desired(before, render(("n1",), nodeSelector={"a": "b", "c": "d"}))
     assert not is_as_desired(before, render(("n1",), tolerations=[{"operator": "Exists"}], nodeSelector={"a": "b"}))
     assert not is_as_desired(before, render(("n1",), tolerations=[{"operator": "Exists"}], nodeSelector={}))
+
+
+def test_leafs_are_pulled_with_the_secrets_that_the_configuration_names() -> None:
+    leaf = LeafConfiguration("sidecar:1", "nats:2.15", ("registry", "mirror"))
+    for settings, expected in (
+        (configuration(leaf=leaf), [{"name": "registry"}, {"name": "mirror"}]),
+        (configuration(), None),
+    ):
+        daemon_set = leaf_workload.daemon_set(EdgeNetwork.parse(edge_network()), (), settings)
+        assert daemon_set["spec"]["template"]["spec"]["imagePullSecrets"] == expected

@@ -181,7 +181,7 @@ capabilities: {drop: [ALL]}
   "credentials" $values.credentials
   "keys" $values.keys
   "webhook" (dict "issueCertificate" (not $values.webhook.certManager.enabled))
-  "leaf" (dict "sidecarImage" (include "edgefarm.image" (dict "root" . "image" $values.sidecar.image)) "natsImage" $values.leaf.natsImage)
+  "leaf" (dict "sidecarImage" (include "edgefarm.image" (dict "root" . "image" $values.sidecar.image)) "natsImage" $values.leaf.natsImage "imagePullSecrets" $values.imagePullSecrets)
   "streams" $values.streams
   "mesh" (include "edgefarm.pruned" $values.mesh | fromYaml)
   "resync" $values.resync
