@@ -143,6 +143,12 @@ class Site(OutageDemo):
         """What /readyz of the leaf's sidecar says."""
         return await self.plant.observer.sidecar((await self.plant.leafs())[node], "/readyz")
 
+    async def leaf_logs(self, node: str) -> str:
+        """What the leaf's sidecar has logged since the pod was made."""
+        pod = (await self.plant.leafs())[node]["metadata"]
+        file = f"{pod['namespace']}_{pod['name']}_{names.SIDECAR_CONTAINER}.log"
+        return await asyncio.to_thread((self.plant.platform.node_folder / "logs" / file).read_text)
+
     async def station_says(self, node: str) -> str:
         """What /readyz of the station's sidecar says."""
         return await self.plant.observer.sidecar(await self.plant.station(node), "/readyz")
