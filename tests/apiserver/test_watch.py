@@ -121,4 +121,4 @@ def test_the_server_ends_quickly_although_watches_are_open(work: Path, local_onl
     rest = Rest(server.url, server.ca, server.admin_token)
     process: LocalProcess = server.process
     with rest.watch("/api/v1/pods?resourceVersion=0"), rest.watch("/api/v1/namespaces?resourceVersion=0"):
-        assert process.stop(grace=2) == 0
+        assert process.stop(grace=10) == 0
