@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgefarm.vault import Vault, VaultSettings
@@ -23,15 +24,22 @@ class Killer:
         self.writes: list[str] = []
         self._lock = threading.Lock()
         self._victim = ("", "")
+        self._everywhere = False
+        self.ends: set[tuple[str, str]] = set()
+        """When ("before" or "after") and at which writes the reconciler was ended."""
 
     def kill(self, when: str, write: str) -> None:
         """End the reconciler `when` ("before" or "after") it makes the write of this name."""
         self._victim = (when, write)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether that has not come to pass yet."""
-        return self._victim != ("", "")
+    @contextlib.contextmanager
+    def killing_everywhere(self) -> Iterator[None]:
+        """End the reconciler once before and once after each write that it comes to."""
+        self._everywhere = True
+        try:
+            yield
+        finally:
+            self._everywhere = False
 
     def before(self, write: str) -> None:
         self._fall("before", write)
@@ -43,9 +51,11 @@ class Killer:
 
     def _fall(self, when: str, write: str) -> None:
         with self._lock:
-            if self._victim != (when, write):
+            if self._victim == (when, write):
+                self._victim = ("", "")
+            elif not self._everywhere or (when, write) in self.ends:
                 return
-            self._victim = ("", "")
+            self.ends.add((when, write))
         raise Killed(f"{when} {write}")
 
 

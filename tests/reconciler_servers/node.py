@@ -39,9 +39,9 @@ class Replica:
     volumes: dict[str, Path]
     processes: list[LocalProcess] = field(default_factory=list)
 
-    def stop(self) -> None:
+    def stop(self, grace: float = 5.0) -> None:
         for process in self.processes:
-            process.stop()
+            process.stop(grace)
 
 
 class Node:
@@ -73,7 +73,7 @@ class Node:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         for replica in self.replicas.values():
-            await asyncio.to_thread(replica.stop)
+            await asyncio.to_thread(replica.stop, 0)  # nobody needs its data any more
 
     def check(self) -> None:
         """Raise what has ended the node early."""
