@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cli.output import Health
+from reconciler.diagnostics.conditions import WAITING
 from reconciler.ports import EDGE_DEVICE, EDGE_NETWORK, NETWORK, POLICY, STREAM, Kind, Object
 from reconciler.status import find_condition
 
 _READY: Final = "Ready"
 #: Conditions that speak of trouble when they are true.
 _TROUBLE_WHEN_TRUE: Final = frozenset({"NodesConflict"})
-#: Reasons of `Ready=False` that are as somebody wants it, and those that end by themselves.
+#: Reasons of `Ready=False` that are as somebody wants it.
 _INTENDED: Final = frozenset({"Disabled"})
-_WAITING: Final = frozenset({"NoEdgeNodes"})
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _judged(obj: Object) -> tuple[str, Health, str, str]:
     ready, reason = str(condition.get("status")), str(condition.get("reason") or "")
     message = str(condition.get("message") or "")
     if ready != "True":
-        health = Health.GOOD if reason in _INTENDED else Health.DOUBTFUL if reason in _WAITING else Health.BAD
+        health = Health.GOOD if reason in _INTENDED else Health.DOUBTFUL if reason in WAITING else Health.BAD
         return ready, health, reason, message
     if "deletionTimestamp" in obj["metadata"]:
         return ready, Health.DOUBTFUL, "Deleting", "it is being deleted"

@@ -16,6 +16,7 @@ class Code(StrEnum):
 
     # The installation, as the API server tells of it.
     API_UNREACHABLE = "api-unreachable"
+    NOT_INSTALLED = "not-installed"
     CRDS_MISSING = "crds-missing"
     CRDS_OUTDATED = "crds-outdated"
     CONFIGURATION_MISSING = "configuration-missing"

@@ -49,7 +49,7 @@ def doctor(
     from edgefarm.findings import Code, wrong
     from reconciler.diagnostics.question import Question, Scope
 
-    if about is not None and (about not in (Scope.POD, Scope.NETWORK, Scope.DEVICE) or name is None):
+    if about is not None and (about not in (Scope.POD, Scope.NETWORK, Scope.DEVICE) or not name):
         raise typer.BadParameter("write `pod NAME`, `network NAME`, `device NAME`, or nothing")
     scope = Scope(about) if about is not None else Scope.INSTALLATION
     try:

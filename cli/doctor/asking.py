@@ -20,5 +20,5 @@ def allowed(call: Callable[[], T]) -> T | KubernetesRefused:
 
 
 def not_shown(code: Code, subject: str, error: KubernetesRefused) -> Finding:
-    """It could not be looked at."""
-    return unknown(code, subject, str(error), "ask somebody with that right to run this")
+    """It could not be looked at; the error says which right is missing."""
+    return unknown(code, subject, str(error))

@@ -11,7 +11,7 @@ from cli.doctor.asking import not_shown
 from edgefarm import names
 from edgefarm.api.crd import definitions
 from edgefarm.errors import InvalidResource, KubernetesRefused
-from edgefarm.findings import Code, Finding, fine, wrong
+from edgefarm.findings import Code, Finding, Status, fine, unknown, warning, wrong
 from reconciler.configuration import parse_configuration
 from reconciler.ports import Object
 
@@ -34,14 +34,26 @@ class InstallationFacts:
 
 def check_installation(facts: InstallationFacts, now: datetime) -> list[Finding]:
     """Definitions, configuration, and whether reconciler and webhook run."""
-    controller = _deployment(Code.RECONCILER_ABSENT, CONTROLLER, facts.controller)
+    controller = _deployment(Code.RECONCILER_ABSENT, CONTROLLER, facts.namespace, facts.controller)
     return [
         *_definitions(facts.definitions),
         _configuration(facts.configuration, facts.namespace),
         controller,
-        _lease(facts.lease, now),
-        _deployment(Code.WEBHOOK_NOT_RUNNING, WEBHOOK, facts.webhook),
+        _lease(facts.lease, now, runs=controller.status is not Status.ERROR),
+        _deployment(Code.WEBHOOK_NOT_RUNNING, WEBHOOK, facts.namespace, facts.webhook),
     ]
+
+
+def check_presence(facts: InstallationFacts, registered_in: str | None) -> Finding | None:
+    """A finding where the namespace holds nothing of the chart; `registered_in` is the namespace of the Service by
+    which the webhook is registered, None where that is not known."""
+    if facts.configuration is not None or facts.controller is not None or facts.webhook is not None:
+        return None
+    advice = "if it is in another one, write --controller-namespace; else install the chart edgefarm-network"
+    if registered_in not in (None, facts.namespace):
+        advice = f"write --controller-namespace {registered_in}, because the webhook is registered as one of there"
+    message = "edgefarm-network is not installed in it"
+    return wrong(Code.NOT_INSTALLED, f"Namespace {facts.namespace}", message, advice)
 
 
 def leader(lease: Object | KubernetesRefused | None, now: datetime) -> str | None:
@@ -108,7 +120,7 @@ def _configuration(found: Object | KubernetesRefused | None, namespace: str) -> 
     return fine(Code.CONFIGURATION_INVALID, subject, "it can be read")
 
 
-def _deployment(code: Code, name: str, found: Object | KubernetesRefused | None) -> Finding:
+def _deployment(code: Code, name: str, namespace: str, found: Object | KubernetesRefused | None) -> Finding:
     subject = f"Deployment {name}"
     if isinstance(found, KubernetesRefused):
         return not_shown(code, subject, found)
@@ -116,18 +128,23 @@ def _deployment(code: Code, name: str, found: Object | KubernetesRefused | None)
         return wrong(code, subject, "there is none", _INSTALL)
     wanted = (found.get("spec") or {}).get("replicas", 1)
     available = (found.get("status") or {}).get("availableReplicas") or 0
+    if not wanted and not available:
+        advice = f"`kubectl -n {namespace} scale deployment {name} --replicas=2`"
+        return wrong(code, subject, "somebody scaled it to 0 replicas", advice)
+    advice = f"`kubectl -n {namespace} describe deployment {name}` and the logs of its pods say why"
     if not available:
-        message = f"none of its {wanted} replicas is available"
-        advice = f"`kubectl describe deployment {name}` and the logs of its pods say why"
-        return wrong(code, subject, message, advice)
-    return fine(code, subject, f"{available} of {wanted} replicas are available")
+        return wrong(code, subject, f"none of its replicas is available, and {wanted} should be", advice)
+    message = f"{available} of {wanted} replicas are available"
+    return warning(code, subject, message, advice) if available < wanted else fine(code, subject, message)
 
 
-def _lease(found: Object | KubernetesRefused | None, now: datetime) -> Finding:
+def _lease(found: Object | KubernetesRefused | None, now: datetime, *, runs: bool) -> Finding:
     subject = f"Lease {names.ELECTION_LEASE}"
     if isinstance(found, KubernetesRefused):
         return not_shown(Code.RECONCILER_NOT_LEADING, subject, found)
     holder = leader(found, now)
+    if holder is None and not runs:
+        return unknown(Code.RECONCILER_NOT_LEADING, subject, "none can lead while none runs")
     if holder is None:
         message = "no reconciler leads, so nothing is made, mended or rotated; what is in place goes on working"
         advice = "see the logs of the pods of network-controller: they need rights on Leases and the API server"

@@ -12,14 +12,12 @@ from edgefarm.findings import Code, Finding, Status
 
 _MARKS: Final = {Status.OK: "✓", Status.WARNING: "!", Status.ERROR: "✗", Status.UNKNOWN: "?"}
 _WORDS: Final = {Status.ERROR: "wrong", Status.WARNING: "doubtful", Status.UNKNOWN: "not known"}
-#: Who may not ask gets the exit status of one who cannot.
-_CANNOT_ASK: Final = (Code.API_UNREACHABLE, Code.RECONCILER_MAY_NOT_BE_ASKED)
 
 
 def document_of(findings: Sequence[Finding]) -> Mapping[str, Any]:
     """The findings for programs; each with where the documentation says more."""
     return {
-        "healthy": not any(finding.status is Status.ERROR for finding in findings),
+        "healthy": status_of(findings, strict=False) == 0,
         "findings": [{**finding.document(), "runbook": finding.runbook} for finding in findings],
     }
 
@@ -37,13 +35,13 @@ def lines_of(findings: Sequence[Finding]) -> Iterable[str]:
 
 
 def status_of(findings: Sequence[Finding], *, strict: bool) -> int:
-    """1 for something wrong (`strict`: or doubtful), else 3 where something may not be asked, else 0."""
+    """1 for something wrong (`strict`: or doubtful), else 3 where something could not be looked at, else 0."""
     if any(finding.code == Code.API_UNREACHABLE for finding in findings):
         return UNREACHABLE
     bad = (Status.ERROR, Status.WARNING) if strict else (Status.ERROR,)
     if any(finding.status in bad for finding in findings):
         return UNHEALTHY
-    return UNREACHABLE if any(finding.code in _CANNOT_ASK for finding in findings) else 0
+    return UNREACHABLE if any(finding.status is Status.UNKNOWN for finding in findings) else 0
 
 
 def _summary(findings: Sequence[Finding]) -> str:

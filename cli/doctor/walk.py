@@ -9,22 +9,45 @@ from typing import Final
 
 from cli.doctor.asking import allowed, not_shown
 from cli.doctor.health_port import health_port
-from cli.doctor.installation import CONTROLLER, WEBHOOK, InstallationFacts, check_installation, leader
+from cli.doctor.installation import (
+    CONTROLLER,
+    WEBHOOK,
+    InstallationFacts,
+    check_installation,
+    check_presence,
+    leader,
+)
 from cli.doctor.leader import ask_leader
 from cli.doctor.pod import PodFacts, check_pod, is_running
-from cli.doctor.webhook import WebhookFacts, check_registration, check_trial, trial_pod
+from cli.doctor.webhook import WebhookFacts, check_registration, check_trial, registered_in, trial_pod
 from cli.kube import Kube
 from edgefarm import names
 from edgefarm.errors import EdgefarmError, KubernetesRefused, KubernetesUnavailable
-from edgefarm.findings import Code, Finding
+from edgefarm.findings import Code, Finding, Status, unknown
 from reconciler.desired.resources import FoundNetwork
-from reconciler.diagnostics.network import ready
+from reconciler.diagnostics.conditions import explained, group, ready
+from reconciler.diagnostics.network import NetworkObjects, check_objects
 from reconciler.diagnostics.question import Question, Scope
-from reconciler.ports import CONFIGMAP, LEASE, MUTATING_WEBHOOK, NETWORK, POD, SECRET, Kind, Object
+from reconciler.ports import (
+    CONFIGMAP,
+    EDGE_NETWORK,
+    LEASE,
+    MUTATING_WEBHOOK,
+    NETWORK,
+    POD,
+    POLICY,
+    SECRET,
+    STREAM,
+    Kind,
+    Object,
+)
 
 _DEFINITION: Final = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "", namespaced=False)
 _DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
 _EVENT: Final = Kind("", "v1", "events", "Event")
+_Listed = list[Object] | KubernetesRefused
+#: What explains that the webhook cannot be asked.
+_OF_WEBHOOK: Final = (Code.WEBHOOK_NOT_RUNNING, Code.WEBHOOK_WITHOUT_CA, Code.WEBHOOK_CERTIFICATE_INVALID)
 #: In so many namespaces of a network the webhook is tried.
 _MOST_TRIALS: Final = 5
 _SIDECAR_PORT: Final = 3580
@@ -52,16 +75,22 @@ class Doctor:
         networks = allowed(lambda: self._kube.list(NETWORK, self._namespace))
         facts = self._installation()
         registration = allowed(lambda: self._kube.get(MUTATING_WEBHOOK, None, names.WEBHOOK_CONFIGURATION))
+        absent = check_presence(facts, registered_in(registration))
+        if absent is not None:
+            return [absent]
         secret = allowed(lambda: self._kube.get(SECRET, self._namespace, names.WEBHOOK_SECRET))
         found = check_installation(facts, self._now)
         found += check_registration(WebhookFacts(registration, secret), self._now)
-        if registration:
-            found += [self._try(trial) for trial in _trials(question, networks)]
         if question.scope is Scope.POD:
-            return found + self._pod(question, registration, facts)
+            return found + self._pod(question, registration, facts, found)
+        if registration:
+            found += [self._try(trial, found) for trial in _trials(question, networks)]
+        found += self._behind(question, facts)
         if question.scope is Scope.INSTALLATION:
-            return [*found, *self._behind(question, facts), *_networks(networks)]
-        return [*found, *self._behind(question, facts)]
+            return [*found, *self._objects(networks, explained(found))]
+        if question.scope is Scope.NETWORK and not any(finding.code == Code.NETWORK_ABSENT for finding in found):
+            return [*found, *_network(question.name, networks, explained(found))]
+        return found
 
     def _installation(self) -> InstallationFacts:
         def get(kind: Kind, name: str) -> Object | KubernetesRefused | None:
@@ -77,22 +106,49 @@ class Doctor:
         )
 
     def _behind(self, question: Question, facts: InstallationFacts) -> list[Finding]:
-        """What only the reconciler can see. While none leads there is nobody to ask, as an earlier finding says."""
+        """What only the reconciler can see. While none leads there is nobody to ask."""
         holder = leader(facts.lease, self._now)
         if holder is None:
-            return []
+            message = "Vault, NATS and what they hold are not looked at, because no reconciler is known to lead"
+            return [unknown(Code.RECONCILER_NOT_ANSWERING, "reconciler", message)]
         asked = {"scope": question.scope.value, "name": question.name, "namespace": question.namespace}
         return ask_leader(self._kube, self._namespace, holder, {name: text for name, text in asked.items() if text})
 
-    def _try(self, trial: _Trial) -> Finding:
+    def _objects(self, networks: _Listed, known: frozenset[str]) -> Iterable[Finding]:
+        """How the objects of all tenants are. `known` are the reasons that are explained already."""
+        if isinstance(networks, KubernetesRefused):
+            yield not_shown(Code.NETWORK_NOT_READY, "Networks", networks)
+        else:
+            subjects = ((f"Network {obj['metadata']['name']}", obj) for obj in networks)
+            yield from (ready(Code.NETWORK_NOT_READY, subject, obj, known) for subject, obj in subjects)
+        for code, kind, namespace in (
+            (Code.POLICY_NOT_READY, POLICY, None),
+            (Code.EDGE_NETWORK_NOT_READY, EDGE_NETWORK, self._namespace),
+            (Code.STREAM_NOT_READY, STREAM, None),
+        ):
+            listed = self._listed(kind, namespace)
+            if isinstance(listed, KubernetesRefused):
+                yield not_shown(code, f"{kind.kind} objects", listed)
+            else:
+                yield from group(code, kind.kind, listed, known)
+
+    def _listed(self, kind: Kind, namespace: str | None) -> _Listed:
+        return allowed(lambda: self._kube.list(kind, namespace))
+
+    def _try(self, trial: _Trial, found: Iterable[Finding]) -> Finding:
         try:
             tried: Object | EdgefarmError = self._kube.would_create(POD, trial.namespace, trial_pod(trial.network))
         except (KubernetesRefused, KubernetesUnavailable) as error:
             tried = error
-        return check_trial(trial.namespace, tried)
+        is_explained = any(finding.code in _OF_WEBHOOK and finding.status is Status.ERROR for finding in found)
+        return check_trial(trial.namespace, tried, explained=is_explained)
 
     def _pod(
-        self, question: Question, registration: Object | KubernetesRefused | None, facts: InstallationFacts
+        self,
+        question: Question,
+        registration: Object | KubernetesRefused | None,
+        facts: InstallationFacts,
+        found: Iterable[Finding],
     ) -> list[Finding]:
         subject = f"{question.namespace}/{question.name}"
         pod = allowed(lambda: self._kube.get(POD, question.namespace, question.name))
@@ -109,10 +165,15 @@ class Doctor:
             )
         )
         labelled = pod is not None and names.LABEL_NETWORK in (pod["metadata"].get("labels") or {})
+        trial = _Trial(question.namespace, "edgefarm-doctor")
+        # A pod that is not there may be one that the webhook does not let be created.
+        tried = [self._try(trial, found)] if registration and (labelled or pod is None) else []
+        if pod is None:
+            tried = [finding for finding in tried if finding.code != Code.NAMESPACE_EXCLUDED]
         behind = self._behind(question, facts) if labelled else []
         # What both can see is told once, by who sees more of it.
         told = {finding.code for finding in own}
-        return [*(finding for finding in behind if finding.code not in told), *own]
+        return [*tried, *(finding for finding in behind if finding.code not in told), *own]
 
     def _sidecar_says(self, question: Question, pod: Object | None) -> str:
         if pod is None or not is_running(pod):
@@ -134,10 +195,8 @@ class Doctor:
         return [f"{event.get('reason')}: {event.get('message')}" for event in in_order]
 
 
-def _trials(question: Question, networks: list[Object] | KubernetesRefused) -> Iterable[_Trial]:
-    """One namespace of any network for the installation, those of a network, that of a pod."""
-    if question.scope is Scope.POD:
-        return [_Trial(question.namespace, "edgefarm-doctor")]
+def _trials(question: Question, networks: _Listed) -> Iterable[_Trial]:
+    """One namespace of any network for the installation, those of a network."""
     if isinstance(networks, KubernetesRefused) or question.scope is Scope.DEVICE:
         return []
     asked = [
@@ -149,7 +208,9 @@ def _trials(question: Question, networks: list[Object] | KubernetesRefused) -> I
     return asked[: 1 if question.scope is Scope.INSTALLATION else _MOST_TRIALS]
 
 
-def _networks(networks: list[Object] | KubernetesRefused) -> list[Finding]:
+def _network(name: str, networks: _Listed, known: frozenset[str]) -> list[Finding]:
+    """What its own object tells, where the reconciler could not be asked about it."""
     if isinstance(networks, KubernetesRefused):
-        return [not_shown(Code.NETWORK_NOT_READY, "Networks", networks)]
-    return [ready(Code.NETWORK_NOT_READY, f"Network {obj['metadata']['name']}", obj) for obj in networks]
+        return [not_shown(Code.NETWORK_NOT_READY, f"Network {name}", networks)]
+    obj = next((obj for obj in networks if obj["metadata"]["name"] == name), None)
+    return check_objects(NetworkObjects(name, obj), known)

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -56,12 +57,27 @@ def check_registration(facts: WebhookFacts, now: datetime) -> list[Finding]:
     return [*found, _certificate(data.get("tls.crt", b""), authorities, _host(client), now)]
 
 
-def check_trial(namespace: str, tried: Object | EdgefarmError) -> Finding:
-    """What became of a labelled pod that was created on trial; an error is the API server's."""
+def registered_in(registration: Object | KubernetesRefused | None) -> str | None:
+    """The namespace of the Service by which the webhook is registered; None where it is registered by URL or not."""
+    webhooks = registration.get("webhooks") if isinstance(registration, Mapping) else None
+    service = (webhooks[0].get("clientConfig") or {}).get("service") if webhooks else None
+    return str(service["namespace"]) if service else None
+
+
+def check_trial(namespace: str, tried: Object | EdgefarmError, *, explained: bool = False) -> Finding:
+    """What became of a labelled pod that was created on trial; an error is the API server's. `explained`: another
+    finding tells already why the webhook cannot be asked."""
     subject = f"webhook for namespace {namespace}"
+    if isinstance(tried, KubernetesRefused) and tried.status == HTTPStatus.NOT_FOUND:
+        return unknown(
+            Code.WEBHOOK_UNREACHABLE, subject, "there is no such namespace", "create it, or correct its name"
+        )
     if isinstance(tried, KubernetesRefused):
         message = f"it could not be tried with a pod: {tried}"
         return unknown(Code.WEBHOOK_UNREACHABLE, subject, message, "try with the right to create pods there")
+    if isinstance(tried, EdgefarmError) and explained:
+        message = "no labelled pod can be created until what is wrong above is mended"
+        return unknown(Code.WEBHOOK_UNREACHABLE, subject, message)
     if isinstance(tried, EdgefarmError):
         advice = (
             "see that the pods of network-webhook are ready, and that API servers reach them: network policies, "

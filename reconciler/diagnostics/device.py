@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgefarm.findings import Code, Finding, fine, unknown, warning, wrong
 from reconciler.desired.mesh.conditions import ACCEPTED, CONFIGURED, CONNECTED
-from reconciler.diagnostics.network import limited
+from reconciler.diagnostics.conditions import limited
 from reconciler.ports import Object
 from reconciler.status import find_condition
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgefarm import names
 from edgefarm.findings import Code, Finding, fine, unknown, warning, wrong
 from reconciler.desired.resources import selected_nodes
-from reconciler.diagnostics.network import limited
+from reconciler.diagnostics.conditions import limited
 from reconciler.ports import LeafView, Object
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from edgefarm import names
-from edgefarm.errors import EdgefarmError, VaultRefused, VaultUnavailable
+from edgefarm.errors import EdgefarmError, NoAnswer, VaultRefused, VaultUnavailable
 from edgefarm.vault import Vault, VaultSettings
 from edgefarm.vault.health import seal_status
 from reconciler.configuration import Configuration
@@ -59,7 +61,7 @@ async def look_at_vault(configuration: Configuration, token_file: Path) -> Vault
 async def look_at_nats(context: Context, configuration: Configuration, system_account: str | None) -> NatsFacts:
     """Connect to each URL, and ask the servers for the system account, which only its own users may."""
     urls, deployed = configuration.nats.urls, configuration.nats.deployment is not None
-    problems = await asyncio.gather(*(_connecting(url) for url in urls))
+    problems = await asyncio.gather(*(why_not(url) for url in urls))
     connecting = dict(zip(urls, problems, strict=True))
     if all(problems):
         return NatsFacts(connecting, (), deployed)
@@ -74,7 +76,7 @@ async def _lookup(context: Context, account: str) -> Sequence[str]:
     return sorted({answer.server for answer in await context.nats().lookup(account)})
 
 
-async def _connecting(url: str) -> str:
+async def why_not(url: str) -> str:
     """Why nobody takes a TCP connection there; empty when somebody does. What is said over it is tried by a login."""
     parts = urlsplit(url)
     try:
@@ -83,7 +85,8 @@ async def _connecting(url: str) -> str:
     except TimeoutError:
         return f"no answer within {_CONNECT_SECONDS:g} s"
     except OSError as error:
-        return error.strerror or str(error)
+        # asyncio puts the address into its own text; that of a failed lookup has no number of the system's.
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -91,6 +94,8 @@ async def _connecting(url: str) -> str:
 
 
 def _ask_vault(settings: VaultSettings, token_file: Path) -> VaultFacts:
+    # Nobody can end a thread: it ends by itself when nobody waits for it any more.
+    give_up_at = time.monotonic() + _VAULT_SECONDS
     vault = Vault(settings)
     try:
         seal = seal_status(vault)
@@ -99,7 +104,7 @@ def _ask_vault(settings: VaultSettings, token_file: Path) -> VaultFacts:
         failure = _log_in(vault, token_file)
         if failure is not None:
             return VaultFacts(settings.address, seal, failure)
-        return VaultFacts(settings.address, seal, None, _lacking(vault), _system_account(vault))
+        return VaultFacts(settings.address, seal, None, _lacking(vault, give_up_at), _system_account(vault))
     except EdgefarmError as error:
         return VaultFacts(settings.address, error)
     finally:
@@ -123,9 +128,11 @@ def _system_account(vault: Vault) -> str | None:
         return None  # what is wrong is told by what is lacking
 
 
-def _lacking(vault: Vault) -> Sequence[str] | EdgefarmError:
+def _lacking(vault: Vault, give_up_at: float) -> Sequence[str] | EdgefarmError:
     lacking = []
     for what, read in {**_NEEDED, **_LISTED}.items():
+        if time.monotonic() > give_up_at:
+            return NoAnswer(f"not all answers within {_VAULT_SECONDS:g} s")
         try:
             there = read(vault)
         except VaultRefused as error:

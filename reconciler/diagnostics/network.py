@@ -10,17 +10,14 @@ from edgefarm import names
 from edgefarm.errors import EdgefarmError
 from edgefarm.findings import Code, Finding, fine, unknown, wrong
 from reconciler.controllers.inspection import AccountLook, Holdings
-from reconciler.desired.conditions import READY
 from reconciler.desired.grants import Grant, VaultGrants
 from reconciler.desired.reservation import Reservation
+from reconciler.diagnostics.conditions import group, limited, ready
 from reconciler.ports import Object
-from reconciler.status import find_condition
 
-#: So many findings of one kind are told; of the others only how many there are.
-_MOST: Final = 10
 _MENDED: Final = (
-    "the reconciler puts it back with its next pass, at the latest after `resync` of the configuration; when it stays "
-    "wrong, the Network's conditions and the reconciler's log say why; find out who changed it"
+    "the reconciler puts it back when it next looks, at the latest after `resync` of the configuration, at once after "
+    "`kubectl rollout restart deployment network-controller` in its namespace; then find out who changed it"
 )
 
 
@@ -48,18 +45,19 @@ class NetworkHoldings:
     reservation: Reservation | None = None
 
 
-def check_objects(objects: NetworkObjects) -> list[Finding]:
-    """The Network, and the Policies, EdgeNetworks and Streams in it, as their conditions tell."""
+def check_objects(objects: NetworkObjects, known: frozenset[str] = frozenset()) -> list[Finding]:
+    """The Network, and the Policies, EdgeNetworks and Streams in it, as their conditions tell; `known` are the reasons
+    that are explained already."""
     subject = f"Network {objects.name}"
     if objects.obj is None:
         advice = "create it in the controller's namespace, or correct the name: `edgefarm status` lists what exists"
         return [wrong(Code.NETWORK_ABSENT, subject, "there is no such Network", advice)]
     return [
         fine(Code.NETWORK_ABSENT, subject, "it exists"),
-        ready(Code.NETWORK_NOT_READY, subject, objects.obj),
-        *_group(Code.POLICY_NOT_READY, "Policy", objects.policies),
-        *_group(Code.EDGE_NETWORK_NOT_READY, "EdgeNetwork", objects.edge_networks),
-        *_group(Code.STREAM_NOT_READY, "Stream", objects.streams),
+        ready(Code.NETWORK_NOT_READY, subject, objects.obj, known),
+        *group(Code.POLICY_NOT_READY, "Policy", objects.policies, known),
+        *group(Code.EDGE_NETWORK_NOT_READY, "EdgeNetwork", objects.edge_networks, known),
+        *group(Code.STREAM_NOT_READY, "Stream", objects.streams, known),
     ]
 
 
@@ -76,36 +74,6 @@ def check_holdings(name: str, found: NetworkHoldings, roles: frozenset[str] | No
         *_grants(subject, holdings.grants, found.wanted, roles),
         *_jetstream(subject, found.reservation),
     ]
-
-
-def ready(code: Code, subject: str, obj: Object) -> Finding:
-    """Whether an object is Ready, in the words of its condition."""
-    condition = find_condition(obj, READY)
-    advice = "docs/runbooks.md has an entry for each reason; `kubectl describe` shows all conditions of the object"
-    if condition is None:
-        return wrong(code, subject, "the reconciler has not said anything about it yet", "see whether one leads")
-    message = f"{condition.get('reason')}: {condition.get('message')}"
-    if condition.get("status") != "True":
-        return wrong(code, subject, message, advice)
-    return fine(code, subject, message)
-
-
-def limited(findings: Iterable[Finding]) -> list[Finding]:
-    """The first of many findings of one kind, the last of which says how many more there are."""
-    found = list(findings)
-    if len(found) <= _MOST:
-        return found
-    rest, last = len(found) - _MOST, found[_MOST]
-    more = Finding(last.code, f"{rest} more", last.status, f"as {found[0].subject}", last.advice)
-    return [*found[:_MOST], more]
-
-
-def _group(code: Code, kind: str, objects: Sequence[Object]) -> list[Finding]:
-    found = [ready(code, f"{kind} {_name(obj)}", obj) for obj in objects]
-    bad = [finding for finding in found if finding.advice]
-    if bad or not found:
-        return limited(bad)
-    return [fine(code, kind, f"{len(found)} of {len(found)} are ready")]
 
 
 def _keys(name: str, holdings: Holdings) -> list[Finding]:
@@ -176,16 +144,11 @@ def _jetstream(subject: str, reservation: Reservation | None) -> list[Finding]:
     if reservation is None:
         return []
     if reservation.made is None:
-        return [unknown(Code.JETSTREAM_OFF, subject, f"JetStream was not asked: {reservation.problem.rstrip('. ')}")]
+        return [unknown(Code.JETSTREAM_OFF, subject, f"JetStream did not tell: {reservation.problem.rstrip('. ')}")]
     if not reservation.made:
         advice = "give the NATS servers JetStream storage for the limits of all Networks, or lower spec.limits"
         return [wrong(Code.JETSTREAM_OFF, subject, reservation.problem, advice)]
     return [fine(Code.JETSTREAM_OFF, subject, "JetStream has set its storage aside")]
-
-
-def _name(obj: Object) -> str:
-    metadata = obj["metadata"]
-    return "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
 
 
 def _said(error: EdgefarmError) -> str:

@@ -84,7 +84,8 @@ def check_nats(facts: NatsFacts) -> list[Finding]:
     """From the sockets to the system account."""
     away = {url: problem for url, problem in facts.connecting.items() if problem}
     if len(away) == len(facts.connecting):
-        message = "; ".join(f"{url}: {problem}" for url, problem in away.items())
+        told = away.values() if len(away) == 1 else (f"{url}: {problem}" for url, problem in away.items())
+        message = f"nobody takes connections there: {'; '.join(told)}"
         advice = "see that the NATS servers run, and that nats.urls and the network between them and us are right"
         return [wrong(Code.NATS_UNREACHABLE, f"NATS {facts.where}", message, advice)]
     found = [

@@ -19,6 +19,11 @@ from reconciler.diagnostics.walk import Diagnosis
 
 #: Seconds until a question is given up, waiting for the one before included.
 _LIMIT: Final = 8.0
+#: So many questions wait for their turn; whoever reaches the port may ask, so others are refused at once.
+_MOST: Final = 8
+#: The next question waits for as long as an answer took, but for no more than these seconds: so questions take about
+#: half of the time of the reconciler, Vault and NATS at the most.
+_LONGEST_REST: Final = 1.0
 
 
 class DiagnosticsPage:
@@ -29,15 +34,20 @@ class DiagnosticsPage:
         self._leading = leading
         self._log = log
         self._turn = asyncio.Lock()
+        self._asked = 0
+        self._rests_until = 0.0
 
     async def answer(self, query: Mapping[str, str]) -> Page:
-        """The findings as JSON; 503 where another replica leads, and when it takes too long."""
+        """The findings as JSON; 503 where another replica leads, where too many ask, and when it takes too long."""
         if not self._leading():
             return Page.text("this replica does not lead: ask the one that holds the lease", ok=False)
+        if self._asked >= _MOST:
+            return Page.text("too many questions at a time: try again", ok=False)
+        self._asked += 1
         try:
             question = Question.read(query)
             async with asyncio.timeout(_LIMIT), self._turn:
-                return _page(await self._diagnosis.findings(question))
+                return _page(await self._findings(question))
         except InvalidResource as error:
             return Page(f"{error}\n".encode(), HTTPStatus.BAD_REQUEST)
         except TimeoutError:
@@ -45,6 +55,18 @@ class DiagnosticsPage:
         except Exception:  # noqa: BLE001 (whatever is wrong with an answer, the reconciler has to go on)
             self._log.exception("a diagnosis failed unexpectedly")
             return Page.text("the diagnosis failed: the reconciler's log says why", ok=False)
+        finally:
+            self._asked -= 1
+
+    async def _findings(self, question: Question) -> Sequence[Finding]:
+        """Find after the rest that the answer before has earned."""
+        now = asyncio.get_running_loop().time
+        await asyncio.sleep(self._rests_until - now())
+        begin = now()
+        try:
+            return await self._diagnosis.findings(question)
+        finally:
+            self._rests_until = now() + min(now() - begin, _LONGEST_REST)
 
 
 def _page(findings: Sequence[Finding]) -> Page:

@@ -16,6 +16,7 @@ from reconciler.desired.blueprint import Blueprint
 from reconciler.desired.reservation import Reservation
 from reconciler.desired.resources import FoundNetwork
 from reconciler.diagnostics.asking import asked
+from reconciler.diagnostics.conditions import explained
 from reconciler.diagnostics.device import DeviceFacts, check_device
 from reconciler.diagnostics.edges import LeafFacts, check_leafs
 from reconciler.diagnostics.look import look_at_nats, look_at_vault
@@ -83,8 +84,9 @@ class Diagnosis:
             streams=[stream for stream, _ in self._directory.streams_of(name)],
         )
         held = await self._held(obj, configuration, servers)
-        holdings = check_holdings(name, held) if held is not None else [_not_compared(name)]
-        return [*check_objects(objects), *holdings, *check_leafs(self._leafs(obj))]
+        holdings = check_holdings(name, held) if held is not None else [_not_compared(name, servers)]
+        exists, *conditions = check_objects(objects, explained([*servers.findings, *holdings]))
+        return [exists, *holdings, *conditions, *check_leafs(self._leafs(obj))]
 
     async def _pod(self, question: Question, configuration: Configuration, servers: _Servers) -> list[Finding]:
         pod = self._context.store(POD, labels=names.LABEL_NETWORK).get(question.namespace, question.name)
@@ -103,7 +105,9 @@ class Diagnosis:
         network = obj["metadata"]["name"]
         role = names.grant_role(network, question.namespace, account_of(pod))
         held = await self._held(obj, configuration, servers)
-        grant = check_holdings(network, held, frozenset((role,))) if held is not None else [_not_compared(network)]
+        grant = [_not_compared(network, servers)]
+        if held is not None:
+            grant = check_holdings(network, held, frozenset((role,)))
         return [*found, *grant, *check_leafs(self._leafs(obj), (pod.get("spec") or {}).get("nodeName", ""))]
 
     def _device(self, name: str, configuration: Configuration) -> list[Finding]:
@@ -172,6 +176,7 @@ def _works(findings: list[Finding]) -> bool:
     return all(finding.status in (Status.OK, Status.WARNING) for finding in findings)
 
 
-def _not_compared(network: str) -> Finding:
-    message = "what Vault and NATS hold for it is not compared: Vault does not work, or the Network has a mistake"
+def _not_compared(network: str, servers: _Servers) -> Finding:
+    why = "the Network has a mistake" if servers.vault else "Vault does not work"
+    message = f"what Vault and NATS hold for it is not compared, because {why}"
     return unknown(Code.ROLE_MISSING, f"Network {network}", message)

@@ -50,6 +50,11 @@ def breaks(code: Code, *consequences: Code, arguments: tuple[str, ...] = ()) -> 
     return register
 
 
+@breaks(Code.NOT_INSTALLED, arguments=("--controller-namespace", FACTORY))
+def it_is_installed_in_another_namespace(_ward: Ward) -> Iterator[None]:
+    yield
+
+
 @breaks(Code.CRDS_MISSING)
 def a_definition_is_gone(ward: Ward) -> Iterator[None]:
     with ward.without(f"{CRDS}/edgedevices.{names.GROUP}"):
@@ -108,7 +113,7 @@ def the_deployment_of_the_webhook_is_gone(ward: Ward) -> Iterator[None]:
         yield
 
 
-@breaks(Code.WEBHOOK_WITHOUT_CA, Code.WEBHOOK_UNREACHABLE)
+@breaks(Code.WEBHOOK_WITHOUT_CA)
 def the_registration_has_no_authority(ward: Ward) -> Iterator[None]:
     with _registered(ward, clientConfig={"url": f"https://127.0.0.1:{ward.webhook_port}/mutate"}):
         yield

@@ -12,7 +12,7 @@ from edgefarm.findings import Code, fine, warning, wrong
 from localcluster.kubeconfig import write_kubeconfig
 from tests.cli_doctor.breaks import BREAKS
 from tests.cli_doctor.conftest import Told
-from tests.cli_doctor.ward import FACTORY, REGISTRATION, Pages, Ward
+from tests.cli_doctor.ward import DEPLOYMENTS, FACTORY, NET, REGISTRATION, Pages, Ward
 
 Doctor = Callable[..., Told]
 _RUNNING = {"state": {"running": {"startedAt": "2026-03-01T12:00:00Z"}}, "ready": True, "started": True}
@@ -87,6 +87,53 @@ def test_a_pod_that_does_not_exist_is_not_looked_for_behind_the_api_server(docto
     assert pages.asked == []
 
 
+def test_a_webhook_that_was_scaled_to_nothing_is_the_only_thing_wrong(doctor: Doctor, ward: Ward) -> None:
+    path = f"{DEPLOYMENTS}/network-webhook"
+    with ExitStack() as broken:
+        broken.enter_context(ward.changed(path, {"spec": {"replicas": 0}}))
+        broken.enter_context(ward.changed(path, {"status": {"replicas": 0, "availableReplicas": 0}}, status=True))
+        broken.enter_context(BREAKS[Code.WEBHOOK_UNREACHABLE].broken(ward))
+        told = doctor()
+    assert told.bad == {Code.WEBHOOK_NOT_RUNNING}
+    assert told.codes("unknown") == {Code.WEBHOOK_UNREACHABLE}
+    (finding,) = (each for each in told.document["findings"] if each["status"] == "error")
+    assert finding["advice"] == "`kubectl -n network scale deployment network-webhook --replicas=2`"
+
+
+def test_one_replica_of_two_is_doubtful(doctor: Doctor, ward: Ward) -> None:
+    path = f"{DEPLOYMENTS}/network-controller"
+    with ward.changed(path, {"status": {"availableReplicas": 1}}, status=True):
+        told = doctor()
+    assert told.codes("warning") == {Code.RECONCILER_ABSENT}
+    assert told.status == 0
+
+
+def test_without_a_reconciler_a_network_is_told_of_in_its_own_words(doctor: Doctor, ward: Ward) -> None:
+    with BREAKS[Code.RECONCILER_ABSENT].broken(ward), BREAKS[Code.RECONCILER_NOT_LEADING].broken(ward):
+        known, absent = doctor("network", NET), doctor("network", "nowhere")
+    assert known.bad == {Code.RECONCILER_ABSENT}
+    assert known.codes("unknown") == {Code.RECONCILER_NOT_LEADING, Code.RECONCILER_NOT_ANSWERING}
+    assert Code.NETWORK_NOT_READY in known.codes("ok")
+    assert absent.bad == {Code.RECONCILER_ABSENT, Code.NETWORK_ABSENT}
+
+
+def test_a_policy_that_is_not_in_effect_is_found_without_asking_for_its_network(doctor: Doctor, ward: Ward) -> None:
+    with ward.policy("lost", reason="NetworkNotFound"):
+        told = doctor()
+    assert told.bad == {Code.POLICY_NOT_READY}
+
+
+def test_a_namespace_that_does_not_exist_is_named(doctor: Doctor) -> None:
+    told = doctor("pod", "sensor-0", "-n", "nowhere")
+    assert told.bad == {Code.POD_ABSENT}
+    (finding,) = (each for each in told.document["findings"] if each["status"] == "unknown")
+    assert finding["message"] == "there is no such namespace"
+
+
+def test_what_could_not_be_looked_at_is_not_called_healthy(doctor: Doctor, ward: Ward) -> None:
+    assert doctor(kubeconfig=ward.as_reader()).document["healthy"] is False
+
+
 def test_warnings_count_where_that_is_asked_for(doctor: Doctor, pages: Pages) -> None:
     pages.tell(warning(Code.PEER_STALE, "EdgeDevice a to b", "it is not reached", "look there"))
     assert doctor("device", "a").status == 0
@@ -103,6 +150,6 @@ def test_people_get_a_line_for_each_finding_and_what_to_do(doctor: Doctor, pages
     assert max(map(len, lines)) <= 100
 
 
-@pytest.mark.parametrize("arguments", [("pod",), ("cluster", "x")])
+@pytest.mark.parametrize("arguments", [("pod",), ("network", ""), ("cluster", "x")])
 def test_wrong_usage_says_what_may_be_written(doctor: Doctor, arguments: tuple[str, ...]) -> None:
     assert doctor(*arguments).status == 2

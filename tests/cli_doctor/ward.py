@@ -33,6 +33,7 @@ DEPLOYMENTS: Final = f"/apis/apps/v1/namespaces/{names.CONTROLLER_NAMESPACE}/dep
 LEASE: Final = f"/apis/coordination.k8s.io/v1/namespaces/{names.CONTROLLER_NAMESPACE}/leases/{names.ELECTION_LEASE}"
 REGISTRATION: Final = f"{REGISTRATIONS}/{names.WEBHOOK_CONFIGURATION}"
 NETWORKS: Final = f"/apis/{names.API_VERSION}/namespaces/{names.CONTROLLER_NAMESPACE}/networks"
+POLICIES: Final = f"/apis/{names.API_VERSION}/namespaces/{FACTORY}/policies"
 PODS: Final = f"/api/v1/namespaces/{FACTORY}/pods"
 _CONFIGURATION: Final = {
     "vault": {"address": "https://vault.example:8200"},
@@ -167,6 +168,17 @@ class Ward:
         finally:
             assert self.rest.delete(f"{PODS}/{name}?gracePeriodSeconds=0").status in (200, 202)
 
+    @contextlib.contextmanager
+    def policy(self, name: str, *, reason: str) -> Iterator[None]:
+        """A Policy that is not in effect."""
+        path = f"{POLICIES}/{name}"
+        self._make(path, {"spec": {"network": "nowhere", "allowpub": ["a"]}}, kind="Policy")
+        self._status(path, {"conditions": [{**_ready(), "status": "False", "reason": reason}]})
+        try:
+            yield
+        finally:
+            assert self.rest.delete(path).status in (200, 202)
+
     def as_reader(self) -> Path:
         """The kubeconfig of somebody who may see and try everything, but may not ask pods."""
         path = self.folder / "reader.kubeconfig"
@@ -183,6 +195,7 @@ class Ward:
             names.GROUP,
         )
         resources = ["pods", "configmaps", "secrets", "events", "deployments", "leases", "networks"]
+        resources += ["policies", "edgenetworks", "streams"]
         resources += ["mutatingwebhookconfigurations", "customresourcedefinitions"]
         rule = {
             "apiGroups": ["", "apps", names.GROUP, *groups],

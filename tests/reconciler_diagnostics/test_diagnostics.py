@@ -87,6 +87,14 @@ async def test_what_follows_from_another_failure_is_not_called_wrong(clinic: Cli
     assert codes(found, Status.UNKNOWN) == {Code.NATS_REFUSES_CONTROLLER, Code.ROLE_MISSING}
 
 
+async def test_an_account_that_is_gone_stands_before_what_follows_from_it(clinic: Clinic) -> None:
+    async with BREAKS[Code.ACCOUNT_MISSING].broken(clinic):
+        found = await clinic.ask(**NETWORK_QUERY)
+    await clinic.mend()
+    bad = [finding.code for finding in found if finding.status is not Status.OK]
+    assert bad[0] == Code.ACCOUNT_MISSING
+
+
 async def test_a_server_that_hangs_is_waited_for_a_bounded_time(clinic: Clinic) -> None:
     hub = clinic.world.hub.process.pid
     os.kill(hub, signal.SIGSTOP)
@@ -110,6 +118,14 @@ async def test_questions_are_answered_one_after_the_other(clinic: Clinic) -> Non
     pages = await asyncio.gather(*(clinic.page.answer(NETWORK_QUERY) for _ in range(4)))
     assert [page.status for page in pages] == [200] * 4
     assert len({page.body for page in pages}) == 1
+
+
+async def test_a_flood_of_questions_is_refused_at_once_and_does_no_harm(clinic: Clinic) -> None:
+    pages = await asyncio.gather(*(clinic.page.answer(INSTALLATION) for _ in range(40)))
+    refused = [page for page in pages if page.status == 503]
+    assert len(refused) >= 32
+    assert all(b"too many questions" in page.body for page in refused)
+    assert (await clinic.page.answer(INSTALLATION)).status == 200
 
 
 async def test_looking_writes_nothing(clinic: Clinic) -> None:

@@ -7,6 +7,8 @@ import pytest
 from edgefarm.errors import NatsUnavailable, VaultRefused, VaultUnavailable
 from edgefarm.findings import Code, Finding, Status
 from edgefarm.vault.health import SealStatus
+from localcluster.process import free_port
+from reconciler.diagnostics.look import why_not
 from reconciler.diagnostics.servers import NatsFacts, VaultFacts, check_nats, check_vault
 
 _OPEN = SealStatus(initialized=True, sealed=False, version="2.7.2")
@@ -41,6 +43,15 @@ def test_one_of_several_nats_servers_that_is_away_is_a_warning() -> None:
     assert [(each.status, each.subject) for each in found if each.status is not Status.OK] == [
         (Status.WARNING, f"NATS {_OTHER}")
     ]
+
+
+async def test_a_port_where_nobody_listens_is_told_in_the_words_of_the_system() -> None:
+    assert await why_not(f"tls://127.0.0.1:{free_port()}") == "Connection refused"
+
+
+def test_a_single_address_is_not_repeated_in_the_sentence() -> None:
+    (found,) = check_nats(NatsFacts({_ONE: "Connection refused"}, []))
+    assert found.message == "nobody takes connections there: Connection refused"
 
 
 def test_a_login_that_is_refused_is_told_in_the_words_of_the_client() -> None:
