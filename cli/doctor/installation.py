@@ -73,13 +73,15 @@ def _definitions(found: Sequence[Object] | KubernetesRefused) -> list[Finding]:
     subject = "CustomResourceDefinitions"
     if isinstance(found, KubernetesRefused):
         return [not_shown(Code.CRDS_MISSING, subject, found)]
-    by_name = {obj["metadata"]["name"]: obj for obj in found}
+    by_name = {obj["metadata"]["name"]: obj for obj in found if "deletionTimestamp" not in obj["metadata"]}
     wanted = {obj["metadata"]["name"]: obj for obj in definitions().values()}
     missing = sorted(wanted.keys() - by_name.keys())
     outdated = sorted(name for name in wanted.keys() & by_name.keys() if not _serves(by_name[name], wanted[name]))
     bad = []
     if missing:
-        bad.append(wrong(Code.CRDS_MISSING, subject, f"not installed: {', '.join(missing)}", _INSTALL))
+        bad.append(
+            wrong(Code.CRDS_MISSING, subject, f"not installed, or being deleted: {', '.join(missing)}", _INSTALL)
+        )
     if outdated:
         message = f"not those of this version: {', '.join(outdated)}; fields are dropped or refused"
         advice = "upgrade the chart with crds.install, or use the edgefarm command of the installed version"

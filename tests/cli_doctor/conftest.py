@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from cli.__main__ import build
 from edgefarm import pki
-from localcluster.kubernetes import LocalApiServer
+from localcluster.kubernetes import ApiServer, LocalApiServer, start_api_server
 from localcluster.process import LocalProcess, accepts, free_port
 from tests.apiserver.rest import Rest
 from tests.cli_doctor.ward import Pages, Ward, serving
@@ -45,24 +46,34 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def pages() -> Iterator[Pages]:
-    """Who answers for the leader and for sidecars."""
-    with serving() as running:
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server: the local one, or a real one where KUBEBUILDER_ASSETS is set."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    server = start_api_server(tmp_path_factory.mktemp("kubernetes"), Path(assets) if assets else None)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def pages(api_server: ApiServer) -> Iterator[Pages]:
+    """Who answers for the leader and for sidecars. A real API server passes nothing on to loopback addresses."""
+    with serving("127.0.0.1" if isinstance(api_server, LocalApiServer) else _address_of_this_machine()) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory, pages: Pages) -> Iterator[Ward]:
+def ward(tmp_path_factory: pytest.TempPathFactory, api_server: ApiServer, pages: Pages) -> Iterator[Ward]:
     """A healthy installation."""
     folder: Path = tmp_path_factory.mktemp("ward")
     authority = pki.make_authority("ward", now=datetime.now(UTC), lifetime=timedelta(days=365))
-    server = LocalApiServer.start(folder / "kubernetes")
     webhook, port = _start_webhook(folder, authority)
-    made = Ward(Rest(server.url, server.ca, server.admin_token), server.kubeconfig, pages, authority, port, folder)
-    made.install()
-    yield made
-    webhook.stop()
-    server.stop()
+    rest = Rest(api_server.url, api_server.ca, api_server.admin_token)
+    made = Ward(rest, api_server.kubeconfig, pages, authority, port, folder)
+    try:
+        made.install()
+        yield made
+    finally:
+        webhook.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +99,13 @@ def doctor(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Told]:
         return Told(result.exit_code, result.stdout)
 
     return run
+
+
+def _address_of_this_machine() -> str:
+    """The one from which it would send to other machines; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
 
 
 def _start_webhook(folder: Path, authority: pki.KeyPair) -> tuple[LocalProcess, int]:

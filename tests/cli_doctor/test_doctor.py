@@ -91,7 +91,9 @@ def test_a_webhook_that_was_scaled_to_nothing_is_the_only_thing_wrong(doctor: Do
     path = f"{DEPLOYMENTS}/network-webhook"
     with ExitStack() as broken:
         broken.enter_context(ward.changed(path, {"spec": {"replicas": 0}}))
-        broken.enter_context(ward.changed(path, {"status": {"replicas": 0, "availableReplicas": 0}}, status=True))
+        broken.enter_context(
+            ward.changed(path, {"status": {"replicas": 0, "readyReplicas": 0, "availableReplicas": 0}}, status=True)
+        )
         broken.enter_context(BREAKS[Code.WEBHOOK_UNREACHABLE].broken(ward))
         told = doctor()
     assert told.bad == {Code.WEBHOOK_NOT_RUNNING}

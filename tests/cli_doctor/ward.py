@@ -7,7 +7,8 @@ import contextlib
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,8 +47,8 @@ _OF_SERVER: Final = ("uid", "resourceVersion", "creationTimestamp", "generation"
 class Pages(http.server.ThreadingHTTPServer):
     """Answers for the leader and for sidecars: path to status and text."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, host: str) -> None:
+        super().__init__((host, 0), _Handler)
         self.pages: dict[str, tuple[int, str]] = {}
         self.asked: list[str] = []
 
@@ -73,9 +74,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Pages]:
+def serving(host: str) -> Iterator[Pages]:
     """Pages that are served until the context ends."""
-    with Pages() as running:
+    with Pages(host) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         yield running
@@ -109,8 +110,7 @@ class Ward:
         self._leader()
         webhooks = [self._webhook()]
         self._make(REGISTRATION, {"webhooks": webhooks})
-        while self.rest.get(NETWORKS).status != 200:
-            pass
+        self._wait_until(lambda: self.rest.get(NETWORKS).status == 200, "Networks are served")
         self._make(f"{NETWORKS}/{NET}", {"spec": {"namespaces": [FACTORY]}}, kind="Network")
         self._status(f"{NETWORKS}/{NET}", {"conditions": [_ready()]})
 
@@ -147,6 +147,7 @@ class Ward:
         try:
             yield
         finally:
+            self._wait_until(lambda: self.rest.get(path).status == 404, f"{path} is gone")
             for member in _OF_SERVER:
                 before["metadata"].pop(member, None)
             self.rest.create(path.rpartition("/")[0], before)
@@ -162,7 +163,10 @@ class Ward:
         metadata = {"name": name, "labels": labels, "annotations": annotations}
         self.rest.create(PODS, {"metadata": metadata, "spec": spec})
         statuses = [{"name": names.SIDECAR_CONTAINER, "image": "registry/sidecar:1", **(sidecar or {})}]
-        self._status(f"{PODS}/{name}", {"podIP": "127.0.0.1", "phase": "Pending", "initContainerStatuses": statuses})
+        self._status(
+            f"{PODS}/{name}",
+            {"podIP": self.pages.server_address[0], "phase": "Pending", "initContainerStatuses": statuses},
+        )
         try:
             yield
         finally:
@@ -235,13 +239,13 @@ class Ward:
         template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "example:1"}]}}
         spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
         self._make(f"{DEPLOYMENTS}/{name}", {"spec": spec})
-        self._status(f"{DEPLOYMENTS}/{name}", {"replicas": 2, "availableReplicas": 2})
+        self._status(f"{DEPLOYMENTS}/{name}", {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2})
 
     def _leader(self) -> None:
         port = {"name": "EDGEFARM_HEALTH_PORT", "value": str(self.pages.server_address[1])}
         container = {"name": "reconciler", "image": "example:1", "env": [port]}
         self._make(LEADER, {"spec": {"containers": [container]}})
-        self._status(LEADER, {"podIP": "127.0.0.1", "phase": "Running"})
+        self._status(LEADER, {"podIP": self.pages.server_address[0], "phase": "Running"})
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": "network-controller-0_1234", "leaseDurationSeconds": 3600, "renewTime": now}
         self._make(LEASE, {"spec": spec})
@@ -250,6 +254,12 @@ class Ward:
         collection, _, name = path.rpartition("/")
         typed = {"apiVersion": names.API_VERSION, "kind": kind} if kind else {}
         self.rest.create(collection, {**typed, "metadata": {"name": name}, **body})
+
+    def _wait_until(self, is_so: Callable[[], bool], what: str) -> None:
+        """A definition goes after its objects, and is served some time after it was made."""
+        deadline = time.monotonic() + 20
+        while not is_so():
+            assert time.monotonic() < deadline, f"in vain waited until {what}"
 
     def _status(self, path: str, status: Json) -> None:
         answer = self.rest.patch(f"{path}/status", {"status": status})
