@@ -42,7 +42,7 @@ def doctor(
     reconciler, which you may ask with the right to get pods/proxy in its namespace. Nothing is changed: the webhook is
     tried with a pod that is created on trial only (server-side dry run).
 
-    Exit status 1: something is wrong; 3: the cluster, or the reconciler, cannot be asked.
+    Exit status 1: something is wrong; 3: nothing is known to be wrong, but something could not be looked at.
     """
     from cli.doctor.report import document_of, lines_of, status_of
     from cli.doctor.walk import Doctor
