@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
-import string
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -14,21 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-import yaml
-
 from edgefarm import names
 from edgefarm.vault import Vault, VaultSettings
+from localcluster.chart import Values, objects, own_values, read_manifests
 from localcluster.client import DEPLOYMENTS, Client, has_condition
 from localcluster.kubernetes import ApiServer, start_api_server
-from localcluster.node.images import CONTROL_IMAGE, SIDECAR_IMAGE
 from localcluster.node.spec import NodeSpec, default_nodes
 from localcluster.process import LocalProcess, StartError, free_port
 from localcluster.stack import UPLINK_HOST, Authority, NatsServer, OpenBao, write_private
 
 ROOT: Final = Path(__file__).parents[1]
-_MANIFESTS: Final = Path(__file__).parent / "manifests"
-_CRDS: Final = ROOT / "charts" / "edgefarm-network" / "files" / "crds"
 _REVIEWER: Final = "vault-reviewer"
+_REVIEWER_MANIFESTS: Final = Path(__file__).parent / "manifests" / "reviewer.yaml"
 
 #: Awaits one part of the work and tells the user about it.
 Progress = Callable[[str, Awaitable[str]], Awaitable[None]]
@@ -99,17 +94,12 @@ class Platform:
         return self.nats.monitor
 
     @property
-    def controller_labels(self) -> str:
-        """Selects the reconciler's pods."""
-        return "app=network-controller"
-
-    @property
     def node_folder(self) -> Path:
         """Data of the node runner: volumes and logs of all pods."""
         return self.folder / "nodes"
 
     async def start_servers(self) -> str:
-        """API server and OpenBao; the product's CRDs and rights."""
+        """API server and OpenBao, with an account by which Vault reviews tokens."""
         self.authority = Authority.create(self.folder / "pki")
         self.api = start_api_server(self.folder / "kubernetes", assets=self.options.kubebuilder_assets)
         self._exit.callback(self.api.stop)
@@ -121,9 +111,7 @@ class Platform:
         )
         self._exit.callback(self.vault.close)
         self.kube = await self._exit.enter_async_context(Client.from_kubeconfig(self.api.kubeconfig))
-        for path in sorted(_CRDS.glob("*.yaml")):
-            await self.kube.apply(read_manifests(path.read_text()))
-        await self.kube.apply(read_manifests((_MANIFESTS / "reviewer.yaml").read_text()))
+        await self.kube.apply(read_manifests(_REVIEWER_MANIFESTS.read_text()))
         return f"{self.api.url} and {self.bao.address}"
 
     async def bootstrap(self) -> str:
@@ -183,13 +171,13 @@ class Platform:
         return self.folder / "nats-operator.conf"
 
     async def start_product(self) -> str:
-        """The node runner, and as its pods reconciler and webhook; returns when both are available."""
-        manifests = read_manifests(self._platform_manifests())
+        """The node runner, and what the chart makes; returns when its pods, reconciler and webhook, are available."""
+        values = self._values()
         uplinks = [f"--uplink={listen}={target}" for listen, target in self._uplinks.items()]
         nodes = self.options.node_specs or default_nodes(self.options.nodes)
         self.nodes = start_nodes(self.api.kubeconfig, self.node_folder, nodes, uplinks)
         self._exit.callback(self.nodes.stop)
-        await self.kube.apply(manifests)
+        await self.kube.apply(await asyncio.to_thread(objects, values))
         for name in ("network-controller", "network-webhook"):
             await self.kube.wait_for(
                 DEPLOYMENTS, name, names.CONTROLLER_NAMESPACE, until=has_condition("Available"), timeout=60
@@ -212,39 +200,37 @@ class Platform:
         """A token of a service account, as `kubectl create token` gets it."""
         return await self.kube.create_token(account, namespace, audience=audience, seconds=seconds)
 
-    def _platform_manifests(self) -> str:
+    def _values(self) -> Values:
+        options = self.options
         # An address of its own in 127/8, so that it never meets a pod's.
         webhook_host = f"127.{random.randint(64, 95)}.{random.randint(0, 255)}.1"  # noqa: S311 (no secret)
         webhook_port = free_port(webhook_host)
-        vault: dict[str, Any] = {"deploy": False, "address": self.bao.address, "caBundle": self.authority.pem}
-        nats: dict[str, Any] = {"deploy": False, "urls": [self.nats.url], "caBundle": self.authority.pem}
-        if self.options.uplinks:
-            nats["clientUrls"] = [self.for_pods(self.nats.url)]
-        if self.options.leafs:
-            nats["leafUrls"] = [self.for_pods(self.nats.leaf_url)]
-            vault["clientAddress"] = self.for_pods(self.bao.address)
-        configuration = {
-            "vault": vault,
-            "nats": nats,
-            "credentials": {"renewEvery": self.options.renew_every, "lifetime": self.options.lifetime},
-            "keys": self.options.keys,
-            "webhook": {"issueCertificate": True, "hosts": [webhook_host]},
-            "resync": self.options.resync,
+        servers: dict[str, Values] = {
+            "vault": {"deploy": False, "address": self.bao.address, "caBundle": self.authority.pem},
+            "nats": {"deploy": False, "urls": [self.nats.url], "caBundle": self.authority.pem},
         }
-        if self.options.mesh:
-            configuration["mesh"] = self.options.mesh
-        values = {
-            "ca_json": json.dumps(self.authority.pem),
-            "configuration_json": json.dumps(yaml.safe_dump(configuration)),
-            "control_image": f"{CONTROL_IMAGE}:latest",
-            "sidecar_image": f"{SIDECAR_IMAGE}:latest",
-            "sidecar_extra_env_json": json.dumps(json.dumps({"EDGEFARM_DAPRD": str(self.options.daprd)})),
-            "vault_address": self.for_pods(self.bao.address),
-            "nats_url": self.for_pods(self.nats.url),
-            "webhook_host": webhook_host,
-            "webhook_port": str(webhook_port),
+        if options.uplinks:
+            servers["vault"]["clientAddress"] = self.for_pods(self.bao.address)
+            servers["nats"]["clientUrls"] = [self.for_pods(self.nats.url)]
+        if options.leafs:
+            servers["nats"]["leafUrls"] = [self.for_pods(self.nats.leaf_url)]
+        own = {
+            **servers,
+            "credentials": {"renewEvery": options.renew_every, "lifetime": options.lifetime},
+            "keys": options.keys,
+            "webhook": {
+                # By URL: its pod has a loopback address, which a real API server refuses in Endpoints.
+                "url": f"https://{webhook_host}:{webhook_port}/mutate",
+                "listenAddress": webhook_host,
+                "port": webhook_port,
+                "replicas": 1,
+                # No load balancer has to notice that one ends.
+                "extraEnv": [{"name": "EDGEFARM_WEBHOOK_DRAIN", "value": "1s"}],
+            },
+            "mesh": options.mesh,
+            "resync": options.resync,
         }
-        return string.Template((_MANIFESTS / "platform.yaml").read_text()).substitute(values)
+        return own_values(options.daprd, own)
 
 
 def start_nodes(kubeconfig: Path, folder: Path, nodes: Sequence[NodeSpec], options: Sequence[str] = ()) -> LocalProcess:
@@ -253,8 +239,3 @@ def start_nodes(kubeconfig: Path, folder: Path, nodes: Sequence[NodeSpec], optio
     command += [*(f"--node={node}" for node in nodes), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return LocalProcess.start("nodes", command, log=folder.with_suffix(".log"), env=environment)
-
-
-def read_manifests(text: str) -> list[dict[str, Any]]:
-    """The objects of a YAML file."""
-    return [obj for obj in yaml.safe_load_all(text) if obj]

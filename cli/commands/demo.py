@@ -21,8 +21,7 @@ DEMOS: Final = {
     "helm": "localcluster.demo.helm",
 }
 #: Packages that come with the extra `localcluster` only; that of the demos themselves is always installed.
-_NEEDED: Final = ("jsonpatch", "orjson", "starlette", "uvicorn")
-_NEEDED_BY_HELM: Final = "helm_python"
+_NEEDED: Final = ("helm_python", "jsonpatch", "orjson", "starlette", "uvicorn")
 
 
 def register(app: typer.Typer) -> None:
@@ -62,8 +61,6 @@ def demo(
     module = DEMOS[name]
     if not all(map(_is_installed, (module, *_NEEDED))):
         raise SettingsError(["the demo needs localcluster: pip install 'edgefarm-network[localcluster]'"])
-    if name == "helm" and not _is_installed(_NEEDED_BY_HELM):
-        raise SettingsError(["the demo needs Helm's SDK: pip install helm-python-sdk"])
     arguments = [*(["--json"] if json else []), *(["--keep"] if keep else [])]
     if data_dir is not None:
         arguments += ["--data-dir", str(data_dir)]

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from edgefarm import names
 from edgefarm.errors import EdgefarmError
 from edgefarm.nats import claims, jwt, nkeys
+from localcluster.chart import selector
 from localcluster.client import (
     DAEMON_SETS,
     PODS,
@@ -106,7 +107,7 @@ class Observer(Generic[P_co]):
 
     async def controller(self) -> Json:
         """The running pod of the reconciler."""
-        return await self._running(names.CONTROLLER_NAMESPACE, self.platform.controller_labels)
+        return await self._running(names.CONTROLLER_NAMESPACE, selector("controller"))
 
     async def _running(self, namespace: str, labels: str) -> Json:
         pods, _ = await self.platform.kube.list(PODS, namespace, labels=labels)

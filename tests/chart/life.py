@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from edgefarm import names
+from localcluster.chart import CHART, read_manifests
 from localcluster.client import (
     CONFIG_MAPS,
     DAEMON_SETS,
@@ -24,9 +25,8 @@ from localcluster.client import (
     is_gone,
 )
 from localcluster.demo.helm.platform import HelmPlatform
-from localcluster.platform import ROOT, read_manifests
+from localcluster.platform import ROOT
 from tests.apiserver.rest import pod
-from tests.chart.rendering import CHART
 
 NAMESPACE = names.CONTROLLER_NAMESPACE
 NETWORKS = Resource(names.API_VERSION, "networks")

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import helm_python
 import yaml
+
+from localcluster import chart
+from localcluster.chart import CHART
 
 Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
-CHART = ROOT / "charts" / "edgefarm-network"
 VALUES = Path(__file__).parent / "values"
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 NAMES = tuple(sorted(path.stem for path in VALUES.glob("*.yaml")))
@@ -39,9 +40,7 @@ def render(values: Json | None = None, namespace: str = NAMESPACE) -> dict[str, 
 
 @functools.cache
 def _rendered(values: str, namespace: str) -> dict[str, str]:
-    with helm_python.Chart.load(CHART) as chart:
-        rendered = chart.render(values=json.loads(values), name="network", namespace=namespace)
-    return {path.partition("/")[2]: text for path, text in rendered.items()}
+    return chart.render(json.loads(values), namespace)
 
 
 def objects(values: Json | None = None, namespace: str = NAMESPACE) -> list[Json]:
@@ -52,7 +51,7 @@ def objects(values: Json | None = None, namespace: str = NAMESPACE) -> list[Json
 def parsed(path: str, text: str) -> Iterator[Json]:
     """The objects of one rendered template."""
     if path.endswith(".yaml"):
-        yield from (obj for obj in yaml.load_all(text, Loader=yaml.CSafeLoader) if obj)
+        yield from chart.read_manifests(text)
 
 
 def one(found: list[Json], kind: str, name: str) -> Json:

@@ -11,7 +11,8 @@ import helm_python
 import pytest
 import yaml
 
-from tests.chart.rendering import CHART, ROOT, Json, render
+from localcluster.chart import CHART
+from tests.chart.rendering import ROOT, Json, render
 
 DEFAULTS: Json = yaml.safe_load((CHART / "values.yaml").read_text())
 

@@ -15,6 +15,7 @@ from typing import Final
 from edgefarm import names
 from edgefarm.nats import jwt
 from edgefarm.nats.creds import parse_creds
+from localcluster.chart import read_manifests, selector
 from localcluster.client import DEPLOYMENTS, PODS, Json
 from localcluster.daprd import write_launcher
 from localcluster.demo.edge.outage import OutageDemo, messages_by_stream
@@ -22,7 +23,7 @@ from localcluster.demo.edge.plant import EDGE, NETWORK, SITE, Plant, get_json
 from localcluster.demo.edge.steps import EDGE_NODES, EXAMPLE
 from localcluster.demo.observer import Observer, eventually
 from localcluster.node.spec import NodeSpec
-from localcluster.platform import PlatformOptions, read_manifests
+from localcluster.platform import PlatformOptions
 from tests.e2e.given import installed
 
 _JETSTREAM: Final = "jsz?streams=1&accounts=1"
@@ -85,7 +86,7 @@ class Site(OutageDemo):
         await kube.patch(DEPLOYMENTS, _CONTROLLER, {"spec": {"replicas": replicas}}, namespace)
 
         async def is_so() -> bool:
-            pods, _ = await kube.list(PODS, namespace, labels=f"app={_CONTROLLER}")
+            pods, _ = await kube.list(PODS, namespace, labels=selector("controller"))
             deployment = await kube.get(DEPLOYMENTS, _CONTROLLER, namespace)
             return bool(len(pods) == replicas == deployment["status"].get("readyReplicas", 0))
 

@@ -23,8 +23,8 @@ from localcluster.platform import Platform, PlatformOptions
 
 _LEASES: Final = Resource("coordination.k8s.io/v1", "leases")
 _RBAC: Final = "rbac.authorization.k8s.io/v1"
-_PLURALS: Final = ("networks", "policies", "edgenetworks", "streams")
-#: What the manifests of the platform make outside of namespaces.
+_PLURALS: Final = ("networks", "policies", "edgedevices", "edgenetworks", "streams")
+#: What the platform's chart makes outside of namespaces.
 _INSTALLED: Final = (
     (Resource("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"), (names.WEBHOOK_CONFIGURATION,)),
     (Resource(_RBAC, "clusterrolebindings"), ("network-controller", "vault-reviewer")),

@@ -14,6 +14,7 @@ from cryptography import x509
 
 from edgefarm import names
 from edgefarm.errors import EdgefarmError
+from localcluster.chart import selector
 from localcluster.client import DEPLOYMENTS, PODS, SECRETS, SERVICE_ACCOUNTS, Client, Json, Resource, has_condition
 from localcluster.platform import Platform
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 CONTROLLER = names.CONTROLLER_NAMESPACE
 WEBHOOKS = Resource("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations")
 RECONCILER, WEBHOOK = "network-controller", "network-webhook"
+RECONCILERS = selector("controller")
 
 
 def pod(name: str, *, labelled: bool) -> Json:
@@ -68,8 +70,8 @@ async def scale(kube: Client, name: str, replicas: int) -> None:
     await kube.wait_for(DEPLOYMENTS, name, CONTROLLER, until=is_scaled, timeout=60)
 
 
-async def pods_of(kube: Client, app: str, namespace: str) -> list[Json]:
-    found, _ = await kube.list(PODS, namespace, labels=f"app={app}")
+async def pods_of(kube: Client, labels: str, namespace: str) -> list[Json]:
+    found, _ = await kube.list(PODS, namespace, labels=labels)
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 
@@ -105,14 +107,14 @@ async def test_with_no_webhook_left_everything_but_labelled_pods_starts_and_thos
     # Whoever could be needed to mend the cluster still starts, with the label or without.
     await kube.create(PODS, pod("plain", labelled=False), "default")
     await kube.create(PODS, pod("system", labelled=True), "kube-system")
-    [reconciler] = await pods_of(kube, RECONCILER, CONTROLLER)
+    [reconciler] = await pods_of(kube, RECONCILERS, CONTROLLER)
     await kube.delete(PODS, reconciler["metadata"]["name"], CONTROLLER)
     await kube.wait_for(DEPLOYMENTS, RECONCILER, CONTROLLER, until=has_condition("Available"), timeout=60)
     await until(lambda: _other(kube, reconciler), "a new reconciler")
-    assert await pods_of(kube, "waits", "default") == []
+    assert await pods_of(kube, "app=waits", "default") == []
     await scale(kube, WEBHOOK, 1)  # its own pod starts although nobody answers for it
-    await until(lambda: pods_of(kube, "waits", "default"), "the pod that had to wait", 90)
-    [late] = await pods_of(kube, "waits", "default")
+    await until(lambda: pods_of(kube, "app=waits", "default"), "the pod that had to wait", 90)
+    [late] = await pods_of(kube, "app=waits", "default")
     assert names.ANNOTATION_STATUS in late["metadata"]["annotations"]
     # These namespaces outlive the test where the cluster is not its own.
     await kube.delete(DEPLOYMENTS, "waits", "default")
@@ -164,7 +166,7 @@ async def test_two_reconcilers_leave_the_certificate_alone_also_when_the_leader_
     kube = platform.kube
     await scale(kube, RECONCILER, 2)
     before = await versions(kube)
-    for reconciler in await pods_of(kube, RECONCILER, CONTROLLER):  # one of them leads
+    for reconciler in await pods_of(kube, RECONCILERS, CONTROLLER):  # one of them leads
         await kube.delete(PODS, reconciler["metadata"]["name"], CONTROLLER)
         await until(lambda gone=reconciler: _other(kube, gone), "a successor")  # type: ignore[misc]
         await kube.wait_for(DEPLOYMENTS, RECONCILER, CONTROLLER, until=has_condition("Available"), timeout=60)
@@ -194,7 +196,7 @@ async def _changed(wait: Any, former: object) -> bool:
 
 async def _other(kube: Client, former: Json) -> bool:
     """Whether all of the reconciler's pods are ready and `former` is not among them."""
-    found, _ = await kube.list(PODS, CONTROLLER, labels=f"app={RECONCILER}")
+    found, _ = await kube.list(PODS, CONTROLLER, labels=RECONCILERS)
     ready = [obj for obj in found if has_condition("Ready")(obj)]
     return bool(ready) and all(obj["metadata"]["uid"] != former["metadata"]["uid"] for obj in found)
 

@@ -7,10 +7,11 @@ import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from edgefarm import names
 from edgefarm.vault import Vault, VaultSettings
+from localcluster.chart import Values, merged, own_values, selector
 from localcluster.client import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -21,7 +22,7 @@ from localcluster.client import (
     Json,
     has_condition,
 )
-from localcluster.demo.helm.release import Charts, Release, Values, sdk_missing
+from localcluster.demo.helm.release import Charts, Release
 from localcluster.demo.observer import eventually, get_text
 from localcluster.kubernetes import ApiServer, start_api_server
 from localcluster.node.mounts import MountNamespaces
@@ -101,23 +102,13 @@ class HelmPlatform:
         return self._servers.nats_monitor
 
     @property
-    def controller_labels(self) -> str:
-        """Selects the reconciler's pods."""
-        return "app.kubernetes.io/name=edgefarm-network,app.kubernetes.io/component=controller"
-
-    @property
     def values(self) -> Values:
         """Values of the release: the chart's defaults, but for short times and what stands in for images here."""
-        lease = {"EDGEFARM_LEASE_DURATION": "5s", "EDGEFARM_LEASE_RENEW_DEADLINE": "3s"}
-        lease["EDGEFARM_LEASE_RETRY_PERIOD"] = "1s"
         own: Values = {
-            # One, so that it is the leader whose restart is watched.
-            "controller": {"replicas": 1, "extraEnv": [{"name": key, "value": lease[key]} for key in lease]},
             "credentials": {"renewEvery": "2s", "lifetime": "1h"},
             "keys": {"rotateEvery": "90d", "overlap": "2h"},
-            "sidecar": {"extraEnv": {"EDGEFARM_DAPRD": str(self.options.daprd)}},
         }
-        return _merged(own, self.options.values)
+        return own_values(self.options.daprd, merged(own, self.options.values))
 
     async def start(self, progress: Progress | None = None) -> None:
         """Make the cluster, install the chart's previous version, and wait until everything runs."""
@@ -178,7 +169,7 @@ class HelmPlatform:
 
     async def _is_configured(self) -> bool:
         """Whether the reconciler says so; it is available before, so that a standby may be so, too."""
-        pods, _ = await self.kube.list(PODS, _NAMESPACE, labels=self.controller_labels)
+        pods, _ = await self.kube.list(PODS, _NAMESPACE, labels=selector("controller"))
         said = [await asyncio.to_thread(get_text, f"http://{pod['status']['podIP']}:8080/readyz") for pod in pods]
         return any("leading: configured" in text for text in said)
 
@@ -209,7 +200,7 @@ def missing() -> str | None:
         return str(error)
     if os.environ.get("KUBEBUILDER_ASSETS") and os.geteuid() and int(_UNPRIVILEGED_FROM.read_text()) > _WEBHOOK_PORT:
         return f"a real API server asks the webhook at port {_WEBHOOK_PORT} of its Service, which needs root"
-    return sdk_missing()
+    return None
 
 
 def _all_ready(stateful_set: Json | None) -> bool:
@@ -225,11 +216,3 @@ def _rolled_out(deployment: Json | None) -> bool:
     status, replicas = deployment["status"], deployment["spec"]["replicas"]
     counts = [status.get(key, 0) for key in ("updatedReplicas", "replicas", "availableReplicas")]
     return counts == [replicas] * 3
-
-
-def _merged(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for key, value in others.items():
-        both = isinstance(value, dict) and isinstance(values.get(key), dict)
-        merged[key] = _merged(values[key], value) if both else value
-    return merged

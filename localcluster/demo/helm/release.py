@@ -1,30 +1,18 @@
-"""One Helm release, driven by Helm's own SDK; the only importer of helm_python in localcluster."""
+"""One Helm release, driven by Helm's own SDK."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
+from localcluster.chart import CHART, Values
 from localcluster.demo.report import CheckFailed
-from localcluster.platform import ROOT
-
-_CHART: Final = ROOT / "charts" / "edgefarm-network"
-
-Values = dict[str, Any]
-
-
-def sdk_missing() -> str | None:
-    """What this environment lacks, as one sentence."""
-    if importlib.util.find_spec("helm_python") is None:
-        return "it needs Helm's SDK: pip install helm-python-sdk"
-    return None
 
 
 @dataclass(frozen=True)
@@ -55,7 +43,7 @@ class Release:
         await asyncio.to_thread(self._call, action)
 
     def _call(self, action: Callable[[Any], object]) -> None:
-        # Imported late: it takes a second, and `sdk_missing` says what to do where it is not installed.
+        # Imported late: as in `localcluster.chart`.
         import helm_python
 
         try:
@@ -82,8 +70,8 @@ class Charts:
 
 
 def _copied(folder: Path, changes: dict[str, str], dropped: list[str]) -> Path:
-    chart = folder / _CHART.name
-    shutil.copytree(_CHART, chart, dirs_exist_ok=True)
+    chart = folder / CHART.name
+    shutil.copytree(CHART, chart, dirs_exist_ok=True)
     metadata = yaml.safe_load((chart / "Chart.yaml").read_text()) | changes
     kept = {key: value for key, value in metadata.items() if key not in dropped}
     (chart / "Chart.yaml").write_text(yaml.safe_dump(kept))

@@ -157,7 +157,7 @@ class OutageDemo(MeshDemo):
     async def _all_registered(self) -> bool:
         """What the new reconciler itself has seen: statuses may still be those of the old one."""
         observer = self.plant.observer
-        metrics = await observer.metrics_of(await observer.pod(names.CONTROLLER_NAMESPACE, "network-controller"))
+        metrics = await observer.metrics_of(await observer.controller())
         return f"edgefarm_agents {float(len(self.plant.hosts))}" in metrics.splitlines()
 
     async def _all_connected(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgefarm import names
+from localcluster.chart import selector
 from localcluster.client import DEPLOYMENTS, PODS, SERVICE_ACCOUNTS, Json, Resource, is_gone
 from localcluster.demo.mesh.hosts import LISTEN_PORT, Host, Tokens
 from localcluster.demo.mesh.topology import (
@@ -129,7 +130,7 @@ class Plant:
         await self.kube.patch(DEPLOYMENTS, name, change, namespace)
 
         async def settled() -> bool:
-            pods, _ = await self.kube.list(PODS, namespace, labels=f"app={name}")
+            pods, _ = await self.kube.list(PODS, namespace, labels=selector("controller"))
             return len(pods) == replicas
 
         await eventually(f"{replicas} reconcilers run", settled, within=60)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgefarm import names
+from localcluster.chart import read_manifests
 from localcluster.client import PODS, has_condition
 from localcluster.daprd import write_launcher
 from localcluster.demo.edge.plant import EDGE, NETWORK, Plant
 from localcluster.demo.observer import EDGE_NETWORKS, NETWORKS, STREAMS, Observer
 from localcluster.node.spec import NodeSpec
-from localcluster.platform import ROOT, Platform, PlatformOptions, read_manifests
+from localcluster.platform import ROOT, Platform, PlatformOptions
 from reconciler.ports import STREAM
 from tests.bench.edge.figures import Case, note
 from tests.bench.edge.installation import TENANT, Installation, until
