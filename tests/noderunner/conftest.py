@@ -14,7 +14,7 @@ from localcluster.kubernetes import start_api_server
 from localcluster.network.uplinks import Uplink
 from localcluster.process import LocalProcess, free_port
 from localcluster.stack import UPLINK_HOST
-from tests.noderunner.workloads import Nodes, unique
+from tests.noderunner.workloads import Nodes, forget_node, unique
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +50,14 @@ def nodes(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 async def kube(kubeconfig: Path) -> AsyncIterator[Client]:
     async with Client.from_kubeconfig(kubeconfig) as client:
         yield client
+
+
+@pytest.fixture
+async def spare_node(kubeconfig: Path) -> AsyncIterator[str]:
+    """The name of a node for a runner of a test's own, which the test stops."""
+    name = unique("node")
+    yield name
+    await forget_node(kubeconfig, name)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from tests.noderunner.workloads import (
     SLEEP,
     container,
     eventually,
+    forget_node,
     is_alive,
     is_ready,
     pid_of,
@@ -59,6 +61,7 @@ def runner(kubeconfig: Path, folder: Path, node: str) -> Iterator[LocalProcess]:
     process = LocalProcess.start("runner", [*command, "--node", node, "--cluster-dns"], log=folder / "runner.log")
     yield process
     process.stop()
+    asyncio.run(forget_node(kubeconfig, node))
 
 
 def headless(name: str) -> Json:
@@ -144,13 +147,12 @@ async def test_a_token_is_at_the_place_that_programs_have_built_in(
 
 
 async def test_nothing_in_a_mount_namespace_outlives_a_killed_runner(
-    kube: Client, kubeconfig: Path, namespace: str, work: Path
+    kube: Client, kubeconfig: Path, namespace: str, work: Path, spare_node: str
 ) -> None:
-    node = unique("node")
     command = [sys.executable, "-m", "localcluster.nodes", "--kubeconfig", str(kubeconfig), "--data-dir", str(work)]
-    process = LocalProcess.start("runner", [*command, "--node", node, "--cluster-dns"], log=work / "runner.log")
+    process = LocalProcess.start("runner", [*command, "--node", spare_node, "--cluster-dns"], log=work / "runner.log")
     try:
-        await kube.create(PODS, pod("parent", container(SPAWNS), nodeName=node), namespace)
+        await kube.create(PODS, pod("parent", container(SPAWNS), nodeName=spare_node), namespace)
         running = await pod_with(kube, namespace, "parent", is_ready)
         log = work / "logs" / f"{namespace}_parent_main.log"
         await eventually(lambda: log.exists() and log.read_text().split(), "the child is started")

@@ -26,7 +26,6 @@ from tests.noderunner.workloads import (
     pod,
     pod_with,
     status_of,
-    unique,
 )
 
 SPAWNS = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', '{SLEEP}']).pid); {SLEEP}"
@@ -47,16 +46,15 @@ async def spawning_pod(kube: Client, namespace: str, folder: Path, node: str) ->
 
 
 async def test_nothing_is_left_behind_when_the_runner_is_killed_and_its_successor_goes_on(
-    kube: Client, kubeconfig: Path, namespace: str, work: Path
+    kube: Client, kubeconfig: Path, namespace: str, work: Path, spare_node: str
 ) -> None:
-    node = unique("node")
-    first = start_runner(kubeconfig, work, node)
+    first = start_runner(kubeconfig, work, spare_node)
     second = None
     try:
-        running, pids = await spawning_pod(kube, namespace, work, node)
+        running, pids = await spawning_pod(kube, namespace, work, spare_node)
         os.kill(first.pid, signal.SIGKILL)
         await eventually(lambda: not any(map(is_alive, pids)), "container and child are gone")
-        second = start_runner(kubeconfig, work, node)
+        second = start_runner(kubeconfig, work, spare_node)
         again = await pod_with(
             kube, namespace, "parent", lambda obj: is_ready(obj) and status_of(obj)["restartCount"] == 1
         )
@@ -70,25 +68,24 @@ async def test_nothing_is_left_behind_when_the_runner_is_killed_and_its_successo
 
 
 async def test_pods_run_on_while_the_api_server_is_away_and_changes_are_found_afterwards(
-    kube: Client, kubeconfig: Path, namespace: str, work: Path
+    kube: Client, kubeconfig: Path, namespace: str, work: Path, spare_node: str
 ) -> None:
-    node = unique("node")
     async with Proxy(kube.connection) as proxy:
-        runner = start_runner(proxy.kubeconfig(kubeconfig, work / "kubeconfig"), work, node)
+        runner = start_runner(proxy.kubeconfig(kubeconfig, work / "kubeconfig"), work, spare_node)
         try:
             for name in ("stays", "goes"):
-                await kube.create(PODS, pod(name, container(SLEEP), nodeName=node), namespace)
+                await kube.create(PODS, pod(name, container(SLEEP), nodeName=spare_node), namespace)
             stays = await pod_with(kube, namespace, "stays", is_ready)
             goes = await pod_with(kube, namespace, "goes", is_ready)
             await proxy.cut()
             await kube.delete(PODS, "goes", namespace, grace_seconds=0)
-            await kube.create(PODS, pod("comes", container(SLEEP), nodeName=node), namespace)
-            await kube.delete(NODES, node)
+            await kube.create(PODS, pod("comes", container(SLEEP), nodeName=spare_node), namespace)
+            await kube.delete(NODES, spare_node)
             assert is_alive(pid_of(stays))
             await proxy.open()
             await pod_with(kube, namespace, "comes", is_ready)
             await eventually(lambda: not is_alive(pid_of(goes)), "the deleted pod has ended")
-            await kube.wait_for(NODES, node, until=lambda obj: obj is not None)
+            await kube.wait_for(NODES, spare_node, until=lambda obj: obj is not None)
             assert is_alive(pid_of(stays))
         finally:
             # In a thread: the proxy, which serves the runner's last requests, lives in this event loop.
@@ -96,12 +93,11 @@ async def test_pods_run_on_while_the_api_server_is_away_and_changes_are_found_af
 
 
 async def test_sigterm_stops_all_containers_within_five_seconds(
-    kube: Client, kubeconfig: Path, namespace: str, work: Path
+    kube: Client, kubeconfig: Path, namespace: str, work: Path, spare_node: str
 ) -> None:
-    node = unique("node")
-    runner = start_runner(kubeconfig, work, node)
+    runner = start_runner(kubeconfig, work, spare_node)
     try:
-        _, pids = await spawning_pod(kube, namespace, work, node)
+        _, pids = await spawning_pod(kube, namespace, work, spare_node)
         began = time.monotonic()
         runner.signal(signal.SIGTERM)
         assert runner.wait(10) == 0, runner.tail()

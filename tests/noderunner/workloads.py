@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from localcluster.client import PODS, Client, Json
+from localcluster.client import NODES, PODS, Client, Json
 from localcluster.network.uplinks import Uplink
 from localcluster.process import LocalProcess
 
@@ -67,6 +67,17 @@ def workload(kind: str, name: str, *containers: Json, **fields: Any) -> Json:
             **fields,
         },
     }
+
+
+async def forget_node(kubeconfig: Path, name: str) -> None:
+    """Delete the node of a runner that has ended, and its pods, which would keep their namespaces for ever.
+
+    A runner that was killed cannot take its node out of service: pods of other tests would be bound to it.
+    """
+    async with Client.from_kubeconfig(kubeconfig) as kube:
+        await kube.delete(NODES, name)
+        for entry in (await kube.list(PODS, fields=f"spec.nodeName={name}"))[0]:
+            await kube.delete(PODS, entry["metadata"]["name"], entry["metadata"]["namespace"], grace_seconds=0)
 
 
 async def pods_of(kube: Client, namespace: str, name: str) -> list[Json]:
