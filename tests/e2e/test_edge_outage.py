@@ -18,6 +18,7 @@ from tests.e2e.edge import CATCH_UP, NODES, Site, running_site
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
 READINGS: Final = 10_000
+ATTEMPTS: Final = 3
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -40,13 +41,16 @@ async def test_two_nodes_that_are_cut_off_at_once_go_on_and_catch_up(site: Site)
 
 async def test_a_hub_that_is_killed_while_it_catches_up_gets_everything_once(site: Site) -> None:
     node = NODES[1]
-    await site.cut_off(node)
-    site.stored[node] = await site.plant.publish(node, READINGS)
-    before, all_of_it = await site.held_by_hub(), sum(site.stored.values())
-    await site.plant.heal(node)
-    held = await eventually("the hub catches up", partial(_more_than, site, before), within=CATCH_UP)
+    for _ in range(ATTEMPTS):
+        await site.cut_off(node)
+        site.stored[node] = await site.plant.publish(node, READINGS)
+        before, all_of_it = await site.held_by_hub(), sum(site.stored.values())
+        await site.plant.heal(node)
+        held = await eventually("the hub catches up", partial(_more_than, site, before), within=CATCH_UP)
+        if held < all_of_it:  # else it had everything between two looks
+            break
     await site.kill_hub()
-    assert held < all_of_it, "the hub had everything before it was killed"
+    assert held < all_of_it, f"{ATTEMPTS} times the hub had everything before it was killed"
     await site.collect(within=CATCH_UP)
     await site.until_connected(*NODES)
 
