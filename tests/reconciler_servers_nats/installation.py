@@ -20,6 +20,7 @@ from cryptography import x509
 from edgefarm import names, pki
 from edgefarm.nats.serverconfig import CLIENT_PORT
 from edgefarm.nats.templates import PermissionTemplate
+from localcluster.client import PODS, Client
 from localcluster.kubernetes import ApiServer
 from localcluster.stack import Authority
 from reconciler.adapters.kube import KubeClient
@@ -118,6 +119,7 @@ class Installation:
     def __init__(self, kube: KubeClient, namespace: str, kubeconfig: str) -> None:
         self.kube = kube
         self.namespace = namespace
+        self._kubeconfig = Path(kubeconfig)
         self.servers = Accepted()
         self.events = Events()
         self.informers = Informers(kube, log=_LOG)
@@ -238,10 +240,11 @@ class Installation:
         return {claim["metadata"]["name"] for claim in (await self.kube.list(_CLAIM, self.namespace))[0]}
 
     async def lose_volume(self, pod: str) -> None:
-        """Take a pod and its volume away, as with the disk of a node; both are made anew."""
+        """Take a pod and its volume away at once, as with the disk of a node; both are made anew."""
         before = (await self.pods())[pod]["metadata"]["uid"]
         await self.kube.delete(_CLAIM, self.namespace, f"data-{pod}")
-        await self.kube.delete(POD, self.namespace, pod)
+        async with Client.from_kubeconfig(self._kubeconfig) as client:
+            await client.delete(PODS, pod, self.namespace, grace_seconds=0)
 
         async def replaced() -> bool:
             now = await self.pods()
