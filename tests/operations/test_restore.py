@@ -7,11 +7,15 @@ import os
 import shutil
 import subprocess
 
+import pytest
+
 from edgefarm import names
 from localcluster.stack import find_program
 from reconciler.ports import POD, SECRET
 from tests.reconciler_servers.world import World
 
+# As in the tests of the server that it restores: Python leaves a socket open whose peer goes away before TLS.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 #: What the page adds to the policy of the set-up role.
 RIGHTS = {
     "sys/storage/raft/snapshot": {"capabilities": ["read"]},
