@@ -153,6 +153,7 @@ class Process:
         async with asyncio.TaskGroup() as group:
             # When the lease is lost, this task fails, and the group cancels all work at once.
             group.create_task(self._election.hold())
+            await self._informers.synced()  # what has been taken over may need more, too
             if self._source.current is None:
                 self._log.info("waiting", reason=self._source.summary)
             group.create_task(self._manager.run(self.settings.workers))

@@ -105,7 +105,8 @@ class JetStream:
             task.cancel()
         if self._client.is_connected:
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-                await asyncio.wait_for(self._client.drain(), _TIMEOUT)
+                async with asyncio.timeout(_TIMEOUT):
+                    await self._client.drain()
                 return
         closing = asyncio.create_task(self._client.close())
         # nats-py may wait for ever for the end of a connection that it has lost, at more than one place.
