@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_SERVER_PORTS: Final = range(16_384, 32_768)
+_ATTEMPTS: Final = 100
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -125,10 +128,14 @@ class LocalProcess:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that was free a moment ago, below those that Linux gives to outgoing connections: one of these could
+    take it before the server that is told to listen there."""
+    for _ in range(_ATTEMPTS):
+        port = _SERVER_PORTS.start + secrets.randbelow(len(_SERVER_PORTS))
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((host, port))
+            return port
+    raise StartError(f"none of {_ATTEMPTS} ports of {host} was free")
 
 
 def accepts(host: str, port: int) -> bool:

@@ -214,14 +214,18 @@ class Uplink:
             task.cancel()
 
     def close(self) -> None:
+        self._server.close()
         self.cut()
         for writer in self._writers:
             writer.transport.abort()
-        self._server.close()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self._writers |= {writer, far_writer}
+        self._writers.add(far_writer)
+        if not self._server.is_serving():
+            far_writer.transport.abort()
+            return
         for source, target in ((reader, far_writer), (far_reader, writer)):
             self._tasks.add(asyncio.create_task(self._forward(source, target)))
 
