@@ -46,6 +46,44 @@ def left_over(mark: str, folder: Path) -> list[str]:
     return found
 
 
+def run_to_the_end(process: subprocess.Popen[str], *, steps: int, within: float) -> None:
+    """Every step of the demo holds, and there are so many."""
+    output, errors = process.communicate(timeout=within)
+    lines = [json.loads(line) for line in output.splitlines()]
+    failed = [line for line in lines if not line.get("ok", True)]
+    assert process.returncode == 0, f"{failed}\n{errors}"
+    assert lines[-1]["summary"]["ok"] is True
+    assert len(lines[:-1]) == lines[-1]["summary"]["steps"] == steps
+    assert all(line["detail"] and line["seconds"] >= 0 for line in lines[:-1])
+
+
+def run_until(process: subprocess.Popen[str], title: str) -> None:
+    """The steps hold up to the one with this title, which is the last that is awaited."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        step = json.loads(line)
+        assert step["ok"], line
+        if step["step"] == title:
+            return
+    pytest.fail(f"the demo ended without the step {title!r}")
+
+
+def interrupt(process: subprocess.Popen[str], mark: str, folder: Path, *, within: float) -> None:
+    """After Ctrl-C the demo ends as interrupted, and in so many seconds more nothing of it is left."""
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert left_after(mark, folder, within=within) == []
+
+
+def left_after(mark: str, folder: Path, *, within: float) -> list[str]:
+    """What of it still runs after so many seconds; at once when nothing does."""
+    deadline = time.monotonic() + within
+    while left_over(mark, folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left_over(mark, folder)
+
+
 def test_a_given_cluster_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "localcluster.demo", "--data-dir", str(tmp_path / "demo-data")]
     environment = {**os.environ, "EDGEFARM_TEST_KUBECONFIG": str(tmp_path / "kubeconfig")}
@@ -59,14 +97,7 @@ def test_a_given_cluster_is_refused_before_anything_is_installed(tmp_path: Path)
 def test_every_step_of_the_demo_holds_and_nothing_is_left_running(tmp_path: Path) -> None:
     folder = tmp_path / "demo-data"
     with running(folder, "whole") as process:
-        output, errors = process.communicate(timeout=280)
-        lines = [json.loads(line) for line in output.splitlines()]
-        failed = [line for line in lines if not line.get("ok", True)]
-        assert process.returncode == 0, f"{failed}\n{errors}"
-        assert lines[-1]["summary"]["ok"] is True
-        steps = [line["step"] for line in lines[:-1]]
-        assert len(steps) == lines[-1]["summary"]["steps"] == 16
-        assert all(line["detail"] and line["seconds"] >= 0 for line in lines[:-1])
+        run_to_the_end(process, steps=16, within=280)
         assert left_over("whole", folder) == []
 
 
@@ -81,7 +112,4 @@ def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path, number: sign
         process.send_signal(number)
         process.communicate(timeout=60)
         assert process.returncode == (130 if number is not signal.SIGKILL else -number)
-        deadline = time.monotonic() + 5
-        while left_over(f"interrupted-{number}", folder) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert left_over(f"interrupted-{number}", folder) == []
+        assert left_after(f"interrupted-{number}", folder, within=5) == []

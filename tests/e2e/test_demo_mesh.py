@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.e2e.test_demo import ROOT, left_over, running
+from tests.e2e.test_demo import ROOT, interrupt, left_over, run_to_the_end, run_until, running
 from tests.netkit import needs_root_network
 
 DEMO: Final = "localcluster.demo.mesh"
@@ -35,13 +32,7 @@ def made_by(pid: int) -> list[str]:
 def test_every_step_of_the_mesh_demo_holds_and_nothing_is_left(tmp_path: Path) -> None:
     folder = tmp_path / "demo-data"
     with running(folder, "mesh-whole", DEMO) as process:
-        output, errors = process.communicate(timeout=580)
-        lines = [json.loads(line) for line in output.splitlines()]
-        failed = [line for line in lines if not line.get("ok", True)]
-        assert process.returncode == 0, f"{failed}\n{errors}"
-        assert lines[-1]["summary"]["ok"] is True
-        assert len(lines[:-1]) == lines[-1]["summary"]["steps"] == 16
-        assert all(line["detail"] and line["seconds"] >= 0 for line in lines[:-1])
+        run_to_the_end(process, steps=16, within=580)
         assert left_over("mesh-whole", folder) == []
         assert made_by(process.pid) == []
 
@@ -51,20 +42,9 @@ def test_every_step_of_the_mesh_demo_holds_and_nothing_is_left(tmp_path: Path) -
 def test_a_mesh_demo_that_is_interrupted_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "demo-data"
     with running(folder, "mesh-interrupted", DEMO) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            step = json.loads(line)
-            assert step["ok"], line
-            if step["step"] == MIDDLE:
-                break
+        run_until(process, MIDDLE)
         assert made_by(process.pid)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        assert process.returncode == 130
-        deadline = time.monotonic() + 5
-        while left_over("mesh-interrupted", folder) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert left_over("mesh-interrupted", folder) == []
+        interrupt(process, "mesh-interrupted", folder, within=5)
         assert made_by(process.pid) == []
 
 

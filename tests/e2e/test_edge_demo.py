@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.e2e.test_demo import left_over, running
+from tests.e2e.test_demo import interrupt, left_over, run_to_the_end, run_until, running
 
 DEMO: Final = "localcluster.demo.edge"
 #: The step after which leafs, applications and their sidecars run on all nodes.
@@ -21,13 +18,7 @@ MIDDLE: Final = "pods talk to the leaf of their node, else to the hub"
 def test_every_step_of_the_edge_demo_holds_and_nothing_is_left_running(tmp_path: Path) -> None:
     folder = tmp_path / "demo-data"
     with running(folder, "edge-whole", DEMO) as process:
-        output, errors = process.communicate(timeout=580)
-        lines = [json.loads(line) for line in output.splitlines()]
-        failed = [line for line in lines if not line.get("ok", True)]
-        assert process.returncode == 0, f"{failed}\n{errors}"
-        assert lines[-1]["summary"]["ok"] is True
-        assert len(lines[:-1]) == lines[-1]["summary"]["steps"] == 17
-        assert all(line["detail"] and line["seconds"] >= 0 for line in lines[:-1])
+        run_to_the_end(process, steps=17, within=580)
         assert left_over("edge-whole", folder) == []
 
 
@@ -35,16 +26,5 @@ def test_every_step_of_the_edge_demo_holds_and_nothing_is_left_running(tmp_path:
 def test_an_edge_demo_that_is_interrupted_in_the_middle_leaves_nothing_running(tmp_path: Path) -> None:
     folder = tmp_path / "demo-data"
     with running(folder, "edge-interrupted", DEMO) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            step = json.loads(line)
-            assert step["ok"], line
-            if step["step"] == MIDDLE:
-                break
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        assert process.returncode == 130
-        deadline = time.monotonic() + 30
-        while left_over("edge-interrupted", folder) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert left_over("edge-interrupted", folder) == []
+        run_until(process, MIDDLE)
+        interrupt(process, "edge-interrupted", folder, within=30)
